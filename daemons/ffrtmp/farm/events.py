@@ -1,0 +1,304 @@
+"""What can happen to the farm. `Farm.apply(event, now_s)` is the only door.
+
+Events of users carry `request`, the number under which the API waits for an `Answer`. Events of agents carry `node`, which
+the shell has found by the connection's key, and `session`. Randomness comes in with the events (`token`s, `jitter`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .job import Failure, Fingerprint, Phase, Priority, Queue, Terms
+from .node import Capacity
+
+# ---- users -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """One job of a submission. `taken_by`: an open job that has the same output already, as the store says."""
+
+    uuid: str
+    terms: Terms
+    strict: bool = False
+    taken_by: int = 0
+    output: str = ""  # ROOT-ID:relative, for jobs of one batch that would collide
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """A batch that is accepted whole or not at all."""
+
+    request: int
+    jobs: tuple[NewJob, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    request: int
+    job: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The planned end of a live job."""
+
+    request: int
+    job: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    request: int
+    job: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    request: int
+    job: int
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Change queue or priority of a job that waits."""
+
+    request: int
+    job: int
+    queue: Queue | None = None
+    priority: Priority | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetQueue:
+    """Pause or resume a queue: a paused queue starts nothing."""
+
+    request: int
+    queue: Queue
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AddNode:
+    """A key is admitted as a node (enrolment). `replace`: the node of that name gets this key."""
+
+    request: int
+    name: str
+    key: str
+    address: str = ""
+    replace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DrainNode:
+    request: int
+    node: str
+    drained: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptNode:
+    """A node whose start counter went back may come in once."""
+
+    request: int
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveNode:
+    """The node is gone for good: its attempts are given up, its grants settled, its key is not admitted any more."""
+
+    request: int
+    node: str
+    force: bool = False  # also when it is in contact
+
+
+@dataclass(frozen=True, slots=True)
+class LabelNode:
+    request: int
+    node: str
+    labels: frozenset[str]
+
+
+# ---- agents ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An attempt as its node tells it."""
+
+    uuid: str
+    job: int
+    number: int
+    stage: str  # starting running paused ended
+    phase: Phase = Phase.ENCODING
+    out_time_s: float = 0.0
+    request: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """`token` is fresh randomness: the number of the session if one is opened. `fresh_lineage` likewise."""
+
+    node: str
+    connection: bytes
+    token: int
+    fresh_lineage: str
+    incarnation: int
+    boot_id: str
+    address: str
+    capacity: Capacity
+    reports: tuple[Report, ...] = ()
+    seen_lineage: str = ""
+    seen_turn: int = 0
+    seen_job: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    node: str
+    connection: bytes
+    session: int
+    number: int
+    reports: tuple[Report, ...] = ()
+    capacity: Capacity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    node: str
+    connection: bytes
+    session: int
+    uuid: str
+    number: int
+    heartbeat: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    node: str
+    connection: bytes
+    session: int
+    uuid: str
+    number: int
+    detail: str
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PublishRequest:
+    node: str
+    connection: bytes
+    session: int
+    uuid: str
+    number: int
+    request: int
+    fingerprint: Fingerprint | None
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    node: str
+    connection: bytes
+    session: int
+    item: str
+    uuid: str
+    number: int
+    request: int
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class NotPublished:
+    node: str
+    connection: bytes
+    session: int
+    item: str
+    uuid: str
+    number: int
+    request: int
+    detail: str
+    failure: Failure | None = None
+    jitter: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """`jitter` is 0..1 of fresh randomness for the back-off."""
+
+    node: str
+    connection: bytes
+    session: int
+    item: str
+    uuid: str
+    number: int
+    how: str  # failed stopped completed node_lost absent
+    failure: Failure | None = None
+    jitter: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    node: str
+    connection: bytes
+    session: int
+    uuid: str
+    number: int
+    fingerprint: Fingerprint | None
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """What a restored master did not know: an attempt and the job it belongs to, as its node keeps them."""
+
+    node: str
+    connection: bytes
+    session: int
+    uuid: str
+    job: int
+    number: int
+    terms: Terms
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    node: str
+    connection: bytes
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """A send found that this connection is closed."""
+
+    connection: bytes
+
+
+# ---- time --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Look at the clock: what is overdue, who is lost, what can be placed. `jitter` as in Ended."""
+
+    jitter: float = 0.0
+
+
+UserEvent = (
+    Submit
+    | Cancel
+    | Stop
+    | Pause
+    | Resume
+    | Update
+    | SetQueue
+    | AddNode
+    | DrainNode
+    | AcceptNode
+    | RemoveNode
+    | LabelNode
+)
+AgentEvent = (
+    Heartbeat | Accepted | Refused | PublishRequest | Published | NotPublished | Ended | Settled | Adopt | Goodbye
+)
+Event = UserEvent | Hello | AgentEvent | Unreachable | Tick

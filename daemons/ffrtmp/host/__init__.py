@@ -1,0 +1,1 @@
+"""What a host is and can do: its facts, the encoders proved on it, the limits it can enforce."""

@@ -1,0 +1,1 @@
+"""ffrtmp-master: accepts jobs, orders them, hands them to agents, keeps their history and logs."""

@@ -1,0 +1,1 @@
+"""ffrtmpctl: the command line of the farm."""
