@@ -7,11 +7,15 @@ the end.
 Routes
 ------
 POST   /v1/jobs                     Submission | {"jobs": [Submission, ...]}  -> 201 Submitted (header Idempotency-Key)
-GET    /v1/jobs                     ?state= &queue= &priority= &node= &scenario= &classification= &after= &limit= &order=
+GET    /v1/jobs                     ?state= &queue= &priority= &node= &scenario= &classification= &after= &limit=
+                                    &order=newest|oldest (by number; newest first unless told)
 GET    /v1/jobs/{job}               JobView; {job} is a number or a UUID, both exact
 GET    /v1/jobs/{job}/history       Page[HistoryRow]
 GET    /v1/jobs/{job}/why           Why
-GET    /v1/jobs/{job}/logs          text/plain; ?attempt= &tail= &follow=1 (a chunked stream; ends with the job)
+GET    /v1/jobs/{job}/logs          text/plain, one attempt's log: ?attempt= (the newest unless told) &tail=LINES
+                                    &offset=BYTES &follow=1 (a chunked stream, ends once the job has ended or goes on
+                                    in another attempt). Headers: Log-Attempt, and Log-Offset of the first byte, which
+                                    counts from the attempt's start; what was cut out counts too, see `log_cut`
 GET    /v1/jobs/{job}/events        application/x-ndjson; JobView at each change until the job ends (status --follow)
 POST   /v1/jobs/{job}/cancel|stop|pause|resume    -> 202 Done
 POST   /v1/jobs/{job}/retry         -> 201 Submitted
@@ -26,7 +30,7 @@ POST   /v1/nodes/{node}/accept|drain|resume       -> 200 Done
 PUT    /v1/nodes/{node}/labels      Labels -> 200 Done
 DELETE /v1/nodes/{node}             ?force=1 -> 200 Done
 GET    /v1/scenarios, /v1/scenarios/{name}        Page[Recipe], Recipe
-GET    /v1/sla                      ?since= -> Sla
+GET    /v1/sla                      ?since=TIME -> Sla
 POST   /v1/db/backup                BackupRequest -> 201 Backup
 GET    /v1/version, /v1/ready, /v1/live
 """
@@ -56,6 +60,7 @@ StateName = Literal[
     "rejected",
 ]
 TERMINAL_STATES = ("completed", "failed", "timed_out", "canceled", "rejected")
+LOG_CUT = "\n[ffrtmp: %d bytes of this log were cut here]\n"
 # Filter words of the original system, beside the states themselves.
 STATE_ALIASES: dict[str, tuple[str, ...]] = {
     "pending": ("queued", "retrying"),
@@ -64,6 +69,14 @@ STATE_ALIASES: dict[str, tuple[str, ...]] = {
     "open": ("queued", "assigned", "running", "paused", "resuming", "retrying", "canceling"),
     "ended": TERMINAL_STATES,
 }
+
+
+def log_cut(count_bytes: int) -> bytes:
+    """What stands in the text of a log where `count_bytes` of it are gone.
+
+    A reader that counts offsets takes the mark for the bytes that it stands for.
+    """
+    return (LOG_CUT % count_bytes).encode()
 
 
 class Body(Struct, frozen=True, omit_defaults=True):
