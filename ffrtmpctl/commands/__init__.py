@@ -1,0 +1,1 @@
+"""What each command does, a module for each group. Only the module that a command needs is imported."""
