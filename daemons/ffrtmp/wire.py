@@ -293,7 +293,7 @@ class Directive(Message):
 
     uuid: str
     attempt: int
-    action: Literal["keep", "stop", "forget", "offer"]
+    action: Literal["keep", "stop", "offer"]
     log_offset: int = 0
 
 
@@ -344,6 +344,7 @@ class Assign(Message):
     queue: str
     priority: str
     spec: JobSpec
+    granted: tuple[Fingerprint, ...] = ()  # of earlier attempts: a target that equals one *is* the output
 
 
 class Order(Message):

@@ -43,6 +43,18 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptOver:
+    """Nothing of this attempt is left on its node (or the node was removed).
+
+    `how`: published failed stopped completed node_lost absent burnt refused removed.
+    """
+
+    attempt: AttemptId
+    how: str
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SendAssign:
     """Hand an attempt out (repeated until it is accepted or refused)."""
 
@@ -99,7 +111,7 @@ class SendAck:
 
 @dataclass(frozen=True, slots=True)
 class Directive:
-    """What is to become of an attempt that Hello named: keep, stop, forget, or offer (a restored master asks)."""
+    """What is to become of an attempt that Hello named: keep, stop, or offer (a restored master asks)."""
 
     uuid: str
     number: int
@@ -155,6 +167,7 @@ class NewLineage:
 Effect = (
     Record
     | Answer
+    | AttemptOver
     | SendAssign
     | SendOrder
     | SendGrant

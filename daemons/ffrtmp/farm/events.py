@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .job import Failure, Fingerprint, Phase, Priority, Queue, Terms
+from .job import AttemptId, Failure, Fingerprint, Phase, Priority, Queue, Terms
 from .node import Capacity
 
 # ---- users -------------------------------------------------------------------------------------------------------
@@ -138,7 +138,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """`token` is fresh randomness: the number of the session if one is opened. `fresh_lineage` likewise."""
+    """`token` is fresh randomness: the number of the session if one is opened. `fresh_lineage` likewise.
+
+    `strangers` are the UUIDs among the reports that the store has never heard of.
+    """
 
     node: str
     connection: bytes
@@ -152,6 +155,7 @@ class Hello:
     seen_lineage: str = ""
     seen_turn: int = 0
     seen_job: int = 0
+    strangers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +253,10 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """What a restored master did not know: an attempt and the job it belongs to, as its node keeps them."""
+    """What a restored master did not know: an attempt and the job it belongs to, as its node keeps them.
+
+    `job` is the number it had, or 0 where the store has given that number to another job.
+    """
 
     node: str
     connection: bytes
@@ -277,11 +284,50 @@ class Unreachable:
 # ---- time --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Look at the clock: what is overdue, who is lost, what can be placed. `jitter` as in Ended."""
+# `Farm.due(now_s)` says which of these are to be applied now; each is undone alone if it fails.
 
-    jitter: float = 0.0
+
+@dataclass(frozen=True, slots=True)
+class GraceOver:
+    """The agents have had their time to come back after a start of the master."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookAtNodes:
+    """Who has been silent for too long? Also how the farm notices that it was not listening itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewcomerDue:
+    """The old session of this node gave no sign in time: the newcomer takes over."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptDue:
+    """An order of this attempt is to be repeated, or its offer is stale."""
+
+    attempt: AttemptId
+
+
+@dataclass(frozen=True, slots=True)
+class JobDue:
+    """The back-off of this job, or its patience with doubted attempts, is over."""
+
+    job: int
+
+
+@dataclass(frozen=True, slots=True)
+class GrantDue:
+    """The grant of this job may be settled without its holder."""
+
+    job: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Hand out what waits and fits; the last event of every turn."""
 
 
 UserEvent = (
@@ -301,4 +347,5 @@ UserEvent = (
 AgentEvent = (
     Heartbeat | Accepted | Refused | PublishRequest | Published | NotPublished | Ended | Settled | Adopt | Goodbye
 )
-Event = UserEvent | Hello | AgentEvent | Unreachable | Tick
+TimeEvent = GraceOver | LookAtNodes | NewcomerDue | AttemptDue | JobDue | GrantDue | Place
+Event = UserEvent | Hello | AgentEvent | Unreachable | TimeEvent

@@ -18,10 +18,10 @@ the farm counts on (0: none); any other attempt that is there is either *doubted
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum, IntEnum
+from enum import IntEnum, StrEnum
 
 
-class State(str, Enum):
+class State(StrEnum):
     """Where a job is in its life."""
 
     QUEUED = "queued"
@@ -42,7 +42,7 @@ TERMINAL = frozenset({State.COMPLETED, State.FAILED, State.TIMED_OUT, State.CANC
 OPEN = frozenset(State) - TERMINAL
 
 
-class Phase(str, Enum):
+class Phase(StrEnum):
     """What a running job is doing."""
 
     ENCODING = "encoding"
@@ -87,13 +87,10 @@ TRANSITIONS: dict[State | None, dict[State, str]] = {
     _S.QUEUED: {
         _S.ASSIGNED: "handed out to a node",
         _S.RUNNING: "an attempt that was doubted came back",
-        _S.RETRYING: "an attempt that was doubted came back to say it had failed, or must not start yet",
         _S.PAUSED: "held by a user before it started",
         _S.CANCELING: "canceled while an attempt of it may still be alive on a lost node",
         _S.CANCELED: "canceled before anything ran",
-        _S.COMPLETED: "an attempt that was doubted had published",
-        _S.FAILED: "an attempt that was doubted came back with a final error",
-        _S.TIMED_OUT: "an attempt that was doubted came back timed out",
+        _S.COMPLETED: "a restored master heard that its output had been published",
     },
     _S.ASSIGNED: {
         _S.RUNNING: "accepted by the node, or an older attempt came back",
@@ -168,7 +165,7 @@ def check(old: State | None, new: State) -> str:
         raise IllegalTransition(f"{old and old.value} -> {new.value}") from None
 
 
-class Reason(str, Enum):
+class Reason(StrEnum):
     """Classes of failure. Which of them may be tried again is said with each failure, by the agent's table."""
 
     CAPABILITY_MISMATCH = "capability_mismatch"
@@ -209,7 +206,7 @@ class Requirements:
     features: frozenset[str] = frozenset()
 
 
-class OnDisconnect(str, Enum):
+class OnDisconnect(StrEnum):
     """What becomes of an attempt whose node does not hear the master."""
 
     KEEP = "keep"
@@ -239,7 +236,6 @@ class Job:
     state: State
     attempt: int = 0  # the highest attempt number used
     current: int = 0  # the attempt that the farm counts on, 0: none
-    phase: Phase = Phase.ENCODING
     failures: int = 0  # attempts that failed (P8)
     lost: tuple[int, ...] = ()  # attempts that were running on a node that was lost and did not come back alive (P8)
     due_s: float = 0.0  # RETRYING: when the back-off ends; QUEUED/PAUSED: not before
@@ -252,7 +248,7 @@ class Job:
         return self.state in TERMINAL
 
 
-class Want(str, Enum):
+class Want(StrEnum):
     """What the farm wants of an attempt; orders carry it."""
 
     RUN = "run"

@@ -59,6 +59,7 @@ class Contact:
     boot_id: str
     heard_s: float  # on the listening clock, see World.listening
     heard_at_s: float  # on the farm's clock
+    away: bool = False  # it said goodbye: it will be back, and is given longer
     lost: bool = False  # silent for too long; its attempts are doubted; the session is void
     suspected_s: float = 0.0  # when it first fell silent too long, while the master doubts itself
     hold_until_s: float = 0.0  # it refused for want of room: no work before

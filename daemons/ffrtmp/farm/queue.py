@@ -1,0 +1,97 @@
+"""Lanes and order: who goes first.
+
+Jobs that are alike to the scheduler (queue, priority, requirements) wait in one lane, first come first served. So the best
+job of a lane is its head, and choosing work looks at heads only: its cost does not grow with the backlog, and a job
+that needs what no node has blocks nobody in another lane.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import replace
+
+from .job import Job, Priority, Queue, Requirements, Terms
+from .rules import Rules
+
+LaneKey = tuple[Queue, Priority, Requirements]
+Rank = tuple[int, int]  # (level after ageing, job number): the smaller goes first
+
+_STEPS = len(Priority)
+_MIB = 1 << 20
+_GIB = 1 << 30
+
+
+class Lanes:
+    """The waiting jobs' numbers, a heap for each lane; entries that no longer wait are dropped when met."""
+
+    def __init__(self) -> None:
+        self._heaps: dict[LaneKey, list[int]] = {}
+        self._waiting: dict[LaneKey, int] = {}
+
+    def entered(self, lane: LaneKey, number: int) -> None:
+        """A job waits here from now on."""
+        heapq.heappush(self._heaps.setdefault(lane, []), number)
+        self._waiting[lane] = self._waiting.get(lane, 0) + 1
+
+    def left(self, lane: LaneKey) -> None:
+        """A job does not wait here any more (its entry is dropped when it comes to the head)."""
+        count = self._waiting[lane] - 1
+        if count:
+            self._waiting[lane] = count
+        else:
+            del self._waiting[lane]
+            del self._heaps[lane]
+
+    def head(self, lane: LaneKey, lane_now: Callable[[int], LaneKey | None]) -> int | None:
+        """The first job of a lane; `lane_now(number)` is where a job waits at present."""
+        heap = self._heaps.get(lane)
+        while heap:
+            if lane_now(heap[0]) == lane:
+                return heap[0]
+            heapq.heappop(heap)
+        return None
+
+    def keys(self) -> list[LaneKey]:
+        """The lanes in which somebody waits."""
+        return list(self._waiting)
+
+    def waiting(self, lane: LaneKey) -> int:
+        """How many wait in a lane."""
+        return self._waiting.get(lane, 0)
+
+    def __contains__(self, lane: LaneKey) -> bool:
+        return lane in self._waiting
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+
+def rank(job: Job, now_s: float, rules: Rules) -> Rank:
+    """Queue, then priority, then arrival. Ageing lifts a job one step an interval, never into `live`."""
+    terms = job.terms
+    level = terms.queue * _STEPS + terms.priority
+    if rules.ageing_interval_s > 0 and terms.queue is not Queue.LIVE:
+        steps = int(max(0.0, now_s - job.arrival_s) / rules.ageing_interval_s)
+        level = max(int(Queue.DEFAULT) * _STEPS, level - steps)
+    return (level, job.number)
+
+
+def round_up(terms: Terms) -> Terms:
+    """The terms with their requirements rounded up to classes, so that there are few lanes.
+
+    Cores to quarters (above four: whole ones), memory to 64 MiB (above 1 GiB: 256 MiB, above 8 GiB: 1 GiB), scratch to GiB.
+    """
+    need = terms.requirements
+    memory_step = 64 * _MIB if need.memory_bytes <= _GIB else 256 * _MIB if need.memory_bytes <= 8 * _GIB else _GIB
+    rounded = replace(
+        need,
+        cpu_milli=_up(need.cpu_milli, 250 if need.cpu_milli <= 4000 else 1000),
+        memory_bytes=_up(need.memory_bytes, memory_step),
+        scratch_bytes=_up(need.scratch_bytes, _GIB),
+    )
+    return replace(terms, requirements=rounded)
+
+
+def _up(value: int, step: int) -> int:
+    return -(-value // step) * step

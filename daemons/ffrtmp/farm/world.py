@@ -1,0 +1,381 @@
+"""All that the farm knows, as tables of frozen records that can be undone.
+
+Why so: every event must be undoable alone (it may raise) and every turn as a whole (its commit may fail). Each write puts
+(table, key, old value) on one list; undoing is walking it backwards. The same list says what a turn has changed, so
+nothing else has to remember what must be written.
+
+What can be derived is derived at the write, going both ways alike (an undo is a write too): which attempts a node holds and
+how much of it they use, the lanes, who is known by which UUID. The lanes and the back-off heap may hold entries that are no
+longer true; whoever reads them looks at the record first. So an undo never has to take anything out of a heap.
+
+Two clocks: `now_s` is the farm's monotonic clock. `listening_s` stands still while the master did not listen, and silence is
+measured on it, so that a master that was stopped for a minute calls nobody lost.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+from .effects import AttemptOver, Changes, Effect, Record, SendOrder
+from .events import Hello
+from .job import Attempt, AttemptId, Failure, Grant, Job, Queue, State, Want, check
+from .node import Contact, Node
+from .queue import LaneKey, Lanes
+from .rules import Rules
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+Undo = list[tuple["Table[Any, Any]", Any, Any]]
+
+
+class Table(Generic[K, V]):
+    """A dict of frozen records whose writes are put on an undo list and told to one listener."""
+
+    __slots__ = ("_listener", "_rows", "_undo")
+
+    def __init__(self, undo: Undo, listener: Callable[[K, V | None, V | None], None] | None = None) -> None:
+        """`listener(key, old, new)` is called at each write and at each undo of one; None stands for no row."""
+        self._rows: dict[K, V] = {}
+        self._undo = undo
+        self._listener = listener
+
+    def get(self, key: K) -> V | None:
+        """The row, or None."""
+        return self._rows.get(key)
+
+    def __getitem__(self, key: K) -> V:
+        return self._rows[key]
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._rows)
+
+    def rows(self) -> list[V]:
+        """All rows, as a list that stays as it is while the table changes."""
+        return list(self._rows.values())
+
+    def put(self, key: K, row: V | None) -> None:
+        """Write a row; None takes it away."""
+        self._undo.append((self, key, self._rows.get(key)))
+        self.restore(key, row)
+
+    def restore(self, key: K, row: V | None) -> None:
+        """Write without a way back: for undoing and loading."""
+        old = self._rows.get(key)
+        if row is None:
+            self._rows.pop(key, None)
+        else:
+            self._rows[key] = row
+        if self._listener is not None:
+            self._listener(key, old, row)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the attempts on a node hold of it."""
+
+    cpu_milli: int = 0
+    memory_bytes: int = 0
+    scratch_bytes: int = 0
+    slots: int = 0
+
+    def plus(self, attempt: Attempt, sign: int) -> Usage:
+        """With this attempt added (1) or taken away (-1). One that stands still keeps memory and scratch only."""
+        need = attempt.requirements
+        awake = 0 if attempt.paused else sign
+        return Usage(
+            self.cpu_milli + awake * need.cpu_milli,
+            self.memory_bytes + sign * need.memory_bytes,
+            self.scratch_bytes + sign * need.scratch_bytes,
+            self.slots + awake,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """A Hello that waits for a sign of the session it would replace (P9). Kept under the node that was asked."""
+
+    hello: Hello
+    until_s: float
+    asked: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """The one node that is kept free for a starved wide job."""
+
+    job: int
+    node: str
+
+
+NOTHING = Usage()
+
+
+class World:
+    """The tables, their indexes and the few ways of changing them that all rules share."""
+
+    def __init__(self, rules: Rules, lineage: str, now_s: float) -> None:
+        """An empty farm at `now_s`, which is when the master began to listen."""
+        self.rules = rules
+        self.now_s = now_s
+        self.effects: list[Effect] = []
+        self.undo: Undo = []
+        self.jobs: Table[int, Job] = Table(self.undo, self._job_written)
+        self.ended: Table[int, Job] = Table(self.undo)  # became terminal in this turn
+        self.attempts: Table[AttemptId, Attempt] = Table(self.undo, self._attempt_written)
+        self.grants: Table[int, Grant] = Table(self.undo, self._grant_written)
+        self.nodes: Table[str, Node] = Table(self.undo, self._node_written)
+        self.contacts: Table[str, Contact] = Table(self.undo, self._contact_written)
+        self.newcomers: Table[str, Newcomer] = Table(self.undo)
+        self.ancestors: Table[str, int] = Table(self.undo)  # lineage -> the turn at which it was left
+        self._values: Table[str, Any] = Table(self.undo)
+        # Derived; see the essay above.
+        self.lanes = Lanes()
+        self.backoff: list[tuple[float, int]] = []
+        self.usage: dict[str, Usage] = {}
+        self.on_node: dict[str, dict[AttemptId, None]] = {}
+        self.of_job: dict[int, dict[AttemptId, None]] = {}
+        self.by_identity: dict[tuple[str, int], AttemptId] = {}
+        self.by_uuid: dict[str, int] = {}
+        self.dirty_nodes: set[str] = set()
+        self.dirty_lanes: set[LaneKey] = set()
+        self.dirty_all = True
+        # Kept for pace only; forgetting them costs a repeated message.
+        self.sent_s: dict[AttemptId, float] = {}
+        for name, value in {
+            "lineage": lineage,
+            "next_job": 1,
+            "paused_queues": frozenset(),
+            "reservation": None,
+            "started_s": now_s,
+            "grace_over": False,
+            "looked_s": now_s,
+            "deaf_s": 0.0,
+        }.items():
+            self._values.restore(name, value)
+
+    # ---- single values -------------------------------------------------------------------------------------------
+
+    def value(self, name: str) -> Any:
+        """One of the single values: lineage, next_job, paused_queues, reservation, ..."""
+        return self._values[name]
+
+    def set(self, name: str, value: Any) -> None:
+        """Write one of the single values, undoably."""
+        # None is a value here, and a missing row to the table: it is kept in a one-tuple's place.
+        self._undo_value(name, value)
+
+    def _undo_value(self, name: str, value: Any) -> None:
+        self.undo.append((self._values, name, self._values[name]))
+        self._values._rows[name] = value
+
+    @property
+    def lineage(self) -> str:
+        """The name of this store's history."""
+        return str(self.value("lineage"))
+
+    @property
+    def paused_queues(self) -> frozenset[Queue]:
+        """Queues that start nothing."""
+        paused: frozenset[Queue] = self.value("paused_queues")
+        return paused
+
+    @property
+    def reservation(self) -> Reservation | None:
+        """The reservation in force."""
+        reservation: Reservation | None = self.value("reservation")
+        return reservation
+
+    @property
+    def listening_s(self) -> float:
+        """The clock on which silence is measured."""
+        return self.now_s - float(self.value("deaf_s"))
+
+    # ---- what the listeners keep ---------------------------------------------------------------------------------
+
+    def _job_written(self, number: int, old: Job | None, new: Job | None) -> None:
+        before = lane_of(old)
+        after = lane_of(new)
+        if before != after:
+            if before is not None:
+                self.lanes.left(before)
+            if after is not None:
+                self.lanes.entered(after, number)
+                self.dirty_lanes.add(after)
+        if (
+            new is not None
+            and new.state is State.RETRYING
+            and (old is None or old.due_s != new.due_s or old.state != new.state)
+        ):
+            heapq.heappush(self.backoff, (new.due_s, number))
+        if old is None and new is not None:
+            self.by_uuid[new.uuid] = number
+        elif new is None and old is not None:
+            self.by_uuid.pop(old.uuid, None)
+
+    def _attempt_written(self, key: AttemptId, old: Attempt | None, new: Attempt | None) -> None:
+        if old is not None:
+            usage = self.usage.get(old.node, NOTHING).plus(old, -1)
+            self.usage[old.node] = usage
+            self.on_node[old.node].pop(key, None)
+            self.of_job[old.job].pop(key, None)
+            if not self.of_job[old.job]:
+                del self.of_job[old.job]
+            self.by_identity.pop((old.uuid, old.number), None)
+            self.dirty_nodes.add(old.node)
+        if new is not None:
+            self.usage[new.node] = self.usage.get(new.node, NOTHING).plus(new, 1)
+            self.on_node.setdefault(new.node, {})[key] = None
+            self.of_job.setdefault(new.job, {})[key] = None
+            self.by_identity[(new.uuid, new.number)] = key
+
+    def _grant_written(self, _job: int, _old: Grant | None, _new: Grant | None) -> None:
+        pass
+
+    def _node_written(self, name: str, _old: Node | None, _new: Node | None) -> None:
+        self.dirty_nodes.add(name)
+
+    def _contact_written(self, name: str, old: Contact | None, new: Contact | None) -> None:
+        if (old is None) != (new is None) or (
+            old and new and (old.lost, old.hold_until_s) != (new.lost, new.hold_until_s)
+        ):
+            self.dirty_nodes.add(name)
+
+    # ---- undo and changes ----------------------------------------------------------------------------------------
+
+    def undo_to(self, mark: int) -> None:
+        """Take back every write after the list had this length."""
+        while len(self.undo) > mark:
+            table, key, old = self.undo.pop()
+            table.restore(key, old) if table is not self._values else self._values._rows.__setitem__(key, old)
+        self.dirty_all = True
+
+    def take_changes(self) -> tuple[Changes, dict[int, Job]]:
+        """What has been written since the last call, and the jobs that ended; the undo list starts anew."""
+        changes = Changes()
+        ended: dict[int, Job] = {}
+        kept: Mapping[int, dict[Any, object]] = {
+            id(self.jobs): changes.jobs,
+            id(self.attempts): changes.attempts,
+            id(self.grants): changes.grants,
+            id(self.nodes): changes.nodes,
+        }
+        for table, key, _old in self.undo:
+            rows = kept.get(id(table))
+            if rows is not None:
+                rows[key] = table.get(key)
+        for job in self.ended.rows():
+            ended[job.number] = job
+        self.undo.clear()
+        for number in list(self.ended):
+            self.ended.restore(number, None)
+        return changes, ended
+
+    # ---- questions -----------------------------------------------------------------------------------------------
+
+    def in_contact(self, node: str) -> Contact | None:
+        """The live session of a node, or None."""
+        contact = self.contacts.get(node)
+        return contact if contact is not None and not contact.lost else None
+
+    def attempts_of(self, job: int) -> list[Attempt]:
+        """The attempts of a job that may still be alive, in order."""
+        return [self.attempts[key] for key in sorted(self.of_job.get(job, ()))]
+
+    def attempts_on(self, node: str) -> list[Attempt]:
+        """The attempts that hold something of a node, in order."""
+        return [self.attempts[key] for key in sorted(self.on_node.get(node, ()))]
+
+    def doubted(self, job: int) -> list[Attempt]:
+        """The attempts of a job on lost nodes that were not given up."""
+        return [a for a in self.attempts_of(job) if a.doubted and not a.given_up]
+
+    def current(self, job: Job) -> Attempt | None:
+        """The attempt that the farm counts on."""
+        return self.attempts.get((job.number, job.current)) if job.current else None
+
+    # ---- the ways of changing ------------------------------------------------------------------------------------
+
+    def move(
+        self,
+        job: Job,
+        state: State,
+        kind: str,
+        text: str,
+        *,
+        attempt: int | None = None,
+        node: str = "",
+        failure: Failure | None = None,
+        **fields: Any,
+    ) -> Job:
+        """Take an edge of the table and write it down (P10). A job that ends gives up whatever is left of it."""
+        check(job.state, state)
+        about = job.current if attempt is None else attempt
+        new = replace(job, state=state, **fields)
+        self.effects.append(Record(job.number, about, job.state, state, kind, text, node, failure))
+        if new.terminal:
+            self.jobs.put(job.number, None)
+            self.ended.put(job.number, new)
+            if job.number in self.grants:
+                self.grants.put(job.number, None)
+            for left in self.attempts_of(job.number):
+                self.give_up(left)
+        else:
+            self.jobs.put(job.number, new)
+        return new
+
+    def note(self, job: Job, kind: str, text: str, *, attempt: int | None = None, node: str = "") -> None:
+        """A row of history that changes no state."""
+        about = job.current if attempt is None else attempt
+        self.effects.append(Record(job.number, about, job.state, job.state, kind, text, node))
+
+    def change(self, job: Job, **fields: Any) -> Job:
+        """Write fields of a job that are not its state."""
+        new = replace(job, **fields)
+        self.jobs.put(job.number, new)
+        return new
+
+    def alter(self, attempt: Attempt, **fields: Any) -> Attempt:
+        """Write fields of an attempt."""
+        new = replace(attempt, **fields)
+        self.attempts.put(attempt.id, new)
+        return new
+
+    def want(self, attempt: Attempt, want: Want) -> Attempt:
+        """Say what an attempt is to be, and order it; the order is repeated until the node agrees."""
+        new = self.alter(attempt, want=want) if attempt.want is not want else attempt
+        self.order(new)
+        return new
+
+    def order(self, attempt: Attempt) -> None:
+        """Send what is wanted of an attempt, where its node can hear it."""
+        if self.in_contact(attempt.node) is not None:
+            self.sent_s[attempt.id] = self.now_s
+            self.effects.append(SendOrder(attempt.node, attempt.uuid, attempt.number, attempt.want))
+
+    def give_up(self, attempt: Attempt) -> Attempt:
+        """From now on this attempt changes nothing any more (P4)."""
+        return attempt if attempt.given_up else self.want(attempt, Want.DISCARD)
+
+    def forget(self, attempt: Attempt, how: str, failure: Failure | None = None) -> None:
+        """Nothing of the attempt is left."""
+        self.attempts.put(attempt.id, None)
+        self.sent_s.pop(attempt.id, None)
+        self.effects.append(AttemptOver(attempt.id, how, failure))
+
+
+def lane_of(job: Job | None) -> LaneKey | None:
+    """The lane in which a job waits, or None where it does not wait for a node."""
+    if job is None or job.state is not State.QUEUED:
+        return None
+    terms = job.terms
+    return (terms.queue, terms.priority, terms.requirements)
