@@ -87,7 +87,7 @@ class Request(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tru
     """What the server takes: an unknown field is an error, not a wish that is passed over."""
 
 
-class Problem(Body):
+class Problem(Body, frozen=True):
     title: str
     status: int
     detail: str = ""
@@ -96,7 +96,7 @@ class Problem(Body):
     choices: tuple[str, ...] = ()  # where several meanings are possible
 
 
-class Submission(Request):
+class Submission(Request, frozen=True):
     """One job. All but `scenario` has a default; what is left out the answer tells."""
 
     scenario: str = ""  # empty only with `arguments` (jobs run)
@@ -126,7 +126,7 @@ class Submission(Request):
     note: str = ""
 
 
-class SubmittedJob(Body):
+class SubmittedJob(Body, frozen=True):
     job: int
     uuid: str
     state: StateName
@@ -135,17 +135,17 @@ class SubmittedJob(Body):
     reason: str = ""  # of a rejection
 
 
-class Submitted(Body):
+class Submitted(Body, frozen=True):
     jobs: tuple[SubmittedJob, ...]
 
 
-class FailureView(Body):
+class FailureView(Body, frozen=True):
     reason: str
     line: str = ""
     hint: str = ""
 
 
-class AttemptView(Body):
+class AttemptView(Body, frozen=True):
     attempt: int
     node: str
     state: str  # offered running paused doubted given_up ended
@@ -156,7 +156,7 @@ class AttemptView(Body):
     log_bytes: int = 0
 
 
-class JobView(Body):
+class JobView(Body, frozen=True):
     job: int
     uuid: str
     state: StateName
@@ -188,7 +188,7 @@ class JobView(Body):
     spec: JobSpec | None = None  # only in the view of a single job
 
 
-class HistoryRow(Body):
+class HistoryRow(Body, frozen=True):
     seq: int
     at: str
     job: int
@@ -201,7 +201,7 @@ class HistoryRow(Body):
     failure: FailureView | None = None
 
 
-class Why(Body):
+class Why(Body, frozen=True):
     job: int
     state: StateName
     sentence: str
@@ -209,12 +209,12 @@ class Why(Body):
     nodes: dict[str, str] = field(default_factory=dict)  # node -> why not there
 
 
-class JobUpdate(Request):
+class JobUpdate(Request, frozen=True):
     queue: QueueName | None = None
     priority: PriorityName | None = None
 
 
-class Selection(Request):
+class Selection(Request, frozen=True):
     """Which jobs: all filters together; at least one is needed."""
 
     state: str = ""
@@ -226,7 +226,7 @@ class Selection(Request):
     limit: int = 1000
 
 
-class Done(Body):
+class Done(Body, frozen=True):
     """A request was taken. 202: the effect follows, `state` is the one now."""
 
     detail: str = ""
@@ -236,12 +236,12 @@ class Done(Body):
     nodes: tuple[str, ...] = ()
 
 
-class Many(Body):
+class Many(Body, frozen=True):
     done: tuple[int, ...]
     refused: dict[str, str] = field(default_factory=dict)  # job -> why
 
 
-class QueueView(Body):
+class QueueView(Body, frozen=True):
     queue: QueueName
     paused: bool
     waiting: int
@@ -249,7 +249,7 @@ class QueueView(Body):
     oldest_s: float = 0.0
 
 
-class RootView(Body):
+class RootView(Body, frozen=True):
     name: str
     identity: str
     path: str
@@ -258,7 +258,7 @@ class RootView(Body):
     free_bytes: int
 
 
-class NodeView(Body):
+class NodeView(Body, frozen=True):
     node: str
     state: Literal["ready", "drained", "lost", "unheard"]
     address: str
@@ -282,38 +282,38 @@ class NodeView(Body):
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-class InviteRequest(Request):
+class InviteRequest(Request, frozen=True):
     name: str = ""
     expires_s: float = 3600.0
     address: str = ""  # of the master, as the other host will reach it
     replace: str = ""
 
 
-class Invitation(Body):
+class Invitation(Body, frozen=True):
     ticket: str
     expires: str
     hub: str
     opened: bool = False  # the hub was opened to the network by this
 
 
-class EnrollRequest(Request):
+class EnrollRequest(Request, frozen=True):
     public_key: str
     name: str
     address: str = ""
     replace: str = ""
 
 
-class Enrollment(Body):
+class Enrollment(Body, frozen=True):
     name: str
     hub: str  # tcp://host:port
     server_key: str
 
 
-class Labels(Request):
+class Labels(Request, frozen=True):
     labels: tuple[str, ...]
 
 
-class Sla(Body):
+class Sla(Body, frozen=True):
     """Queue time within 30 s and processing within 600 s, of production jobs; users' faults do not count."""
 
     jobs: int
@@ -324,24 +324,24 @@ class Sla(Body):
     percent: float | None = None
 
 
-class BackupRequest(Request):
+class BackupRequest(Request, frozen=True):
     path: str
 
 
-class Backup(Body):
+class Backup(Body, frozen=True):
     path: str
     size_bytes: int
     turn: int
 
 
-class Version(Body):
+class Version(Body, frozen=True):
     version: str
     protocol: int
     lineage: str = ""
     turn: int = 0
 
 
-class Ready(Body):
+class Ready(Body, frozen=True):
     ready: bool
     detail: str = ""
 

@@ -22,7 +22,7 @@ class Base(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A frozen record whose unset fields do not travel and whose unknown fields are an error."""
 
 
-class Video(Base):
+class Video(Base, frozen=True):
     """What the picture is to become. Zero or empty means: as the source has it."""
 
     codec: Codec = "h264"
@@ -40,7 +40,7 @@ class Video(Base):
     upscale: bool = False
 
 
-class Audio(Base):
+class Audio(Base, frozen=True):
     """What the sound is to become. A source without sound stays without."""
 
     codec: AudioCodec = "aac"
@@ -49,7 +49,7 @@ class Audio(Base):
     channels: int = 0
 
 
-class Thumbnails(Base):
+class Thumbnails(Base, frozen=True):
     """Pictures taken out of a video: one every `every_s`, at most `limit`, `width` pixels wide, in a folder."""
 
     every_s: float = 10.0
@@ -58,7 +58,7 @@ class Thumbnails(Base):
     format: Literal["jpg", "png"] = "jpg"
 
 
-class Needs(Base):
+class Needs(Base, frozen=True):
     """What a node must have, beyond the media roots. Zero or empty means nothing asked."""
 
     cpu_milli: int = 1000  # thousandths of a core
@@ -69,7 +69,7 @@ class Needs(Base):
     labels: tuple[str, ...] = ()
 
 
-class Limits(Base):
+class Limits(Base, frozen=True):
     """What one attempt may use. Zero means no limit."""
 
     cpu_milli: int = 0
@@ -81,7 +81,7 @@ class Limits(Base):
     tasks: int = 0
 
 
-class Recipe(Base):
+class Recipe(Base, frozen=True):
     """A scenario, resolved."""
 
     scenario: str
@@ -97,7 +97,7 @@ class Recipe(Base):
     quality: tuple[Literal["psnr", "ssim", "vmaf"], ...] = ()  # compared with the source after the encode, when asked
 
 
-class MediaPath(Base):
+class MediaPath(Base, frozen=True):
     """A path inside a media root."""
 
     root: str  # the root's name
@@ -105,7 +105,7 @@ class MediaPath(Base):
     relative: str  # normalised, no leading slash, no "..", never inside .ffrtmp
 
 
-class Pattern(Base):
+class Pattern(Base, frozen=True):
     """A generated test picture (ffmpeg's testsrc2) with a tone."""
 
     width: int = 1280
@@ -114,7 +114,7 @@ class Pattern(Base):
     duration_s: float = 60.0
 
 
-class Source(Base):
+class Source(Base, frozen=True):
     """Exactly one of the three is set."""
 
     path: MediaPath | None = None
@@ -125,7 +125,7 @@ class Source(Base):
 Classification = Literal["production", "test", "benchmark", "debug"]
 
 
-class JobSpec(Base):
+class JobSpec(Base, frozen=True):
     """One job as it was accepted."""
 
     recipe: Recipe
@@ -141,14 +141,14 @@ class JobSpec(Base):
     note: str = ""  # the submitter's own words
 
 
-class Fingerprint(Base):
+class Fingerprint(Base, frozen=True):
     """What makes an output recognisable: total size and digest (SHA-256 over names and contents, hex)."""
 
     size_bytes: int
     digest: str
 
 
-class Results(Base):
+class Results(Base, frozen=True):
     """What an attempt measured. None: not known."""
 
     frames: int | None = None
@@ -167,7 +167,7 @@ class Results(Base):
     energy_j: float | None = None
 
 
-class Progress(Base):
+class Progress(Base, frozen=True):
     """How far an attempt is, from the engine's own report."""
 
     out_time_s: float = 0.0

@@ -58,7 +58,7 @@ class Message(Struct, frozen=True, omit_defaults=True, tag=True):
     """Unknown fields are ignored, so that a neighbour one version ahead is understood."""
 
 
-class Failure(Message):
+class Failure(Message, frozen=True):
     """Why something went wrong: the class, whether another try may help, the telling line, what to do."""
 
     reason: Reason
@@ -67,7 +67,7 @@ class Failure(Message):
     hint: str = ""
 
 
-class RootFact(Message):
+class RootFact(Message, frozen=True):
     """A media root that a node announces."""
 
     name: str
@@ -78,7 +78,7 @@ class RootFact(Message):
     free_bytes: int = 0
 
 
-class Capacity(Message):
+class Capacity(Message, frozen=True):
     """What a node offers to jobs, declared by its owner or measured. The farm never places beyond it (P6)."""
 
     cpu_milli: int
@@ -93,7 +93,7 @@ class Capacity(Message):
     allow_run: bool = False
 
 
-class Facts(Message):
+class Facts(Message, frozen=True):
     """What a node is, for people to read."""
 
     hostname: str = ""
@@ -113,7 +113,7 @@ class Facts(Message):
     interface: str = ""
 
 
-class AttemptReport(Message):
+class AttemptReport(Message, frozen=True):
     """An attempt that is there, as an agent tells it in Hello and in each Heartbeat."""
 
     uuid: str
@@ -126,7 +126,7 @@ class AttemptReport(Message):
     restarts: int = 0
 
 
-class Seen(Message):
+class Seen(Message, frozen=True):
     """The newest state of a master that an agent has heard of."""
 
     lineage: str = ""
@@ -137,7 +137,7 @@ class Seen(Message):
 # ---- agent to master --------------------------------------------------------------------------------------------
 
 
-class Enroll(Message):
+class Enroll(Message, frozen=True):
     """Over a ticket's one-time key only: admit this public key (Z85) as a node."""
 
     public_key: str
@@ -146,7 +146,7 @@ class Enroll(Message):
     replace: str = ""
 
 
-class Hello(Message):
+class Hello(Message, frozen=True):
     protocol: int
     boot_id: str
     incarnation: int
@@ -158,7 +158,7 @@ class Hello(Message):
     seen: Seen = Seen()
 
 
-class Heartbeat(Message):
+class Heartbeat(Message, frozen=True):
     session: int
     number: int
     load: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -170,14 +170,14 @@ class Heartbeat(Message):
     tx_bytes: int = 0
 
 
-class Accepted(Message):
+class Accepted(Message, frozen=True):
     session: int
     uuid: str
     attempt: int
     number: int = 0  # the newest heartbeat number sent before this; only later ones can miss the attempt
 
 
-class Refused(Message):
+class Refused(Message, frozen=True):
     """No attempt was made. Without `failure`: no room just now, place it elsewhere."""
 
     session: int
@@ -187,7 +187,7 @@ class Refused(Message):
     failure: Failure | None = None
 
 
-class PublishRequest(Message):
+class PublishRequest(Message, frozen=True):
     session: int
     uuid: str
     attempt: int
@@ -196,7 +196,7 @@ class PublishRequest(Message):
     results: Results | None = None
 
 
-class Published(Message):
+class Published(Message, frozen=True):
     """Outbox. The output is at its place."""
 
     session: int
@@ -208,7 +208,7 @@ class Published(Message):
     results: Results
 
 
-class NotPublished(Message):
+class NotPublished(Message, frozen=True):
     """Outbox. The grant was not used and will not be: `expired`, or the target could not be made."""
 
     session: int
@@ -220,7 +220,7 @@ class NotPublished(Message):
     failure: Failure | None = None  # None: only the grant is void, a new request follows
 
 
-class Ended(Message):
+class Ended(Message, frozen=True):
     """Outbox. The attempt has no process any more and its staging folder is gone; nothing was published."""
 
     session: int
@@ -232,7 +232,7 @@ class Ended(Message):
     results: Results | None = None
 
 
-class LogChunk(Message):
+class LogChunk(Message, frozen=True):
     session: int
     uuid: str
     attempt: int
@@ -241,7 +241,7 @@ class LogChunk(Message):
     last: bool = False
 
 
-class Settled(Message):
+class Settled(Message, frozen=True):
     """Answer to Settle: the old staging folder was renamed away, then the target was looked at."""
 
     session: int
@@ -250,7 +250,7 @@ class Settled(Message):
     fingerprint: Fingerprint | None  # of what stands at the target, None: nothing there, or something foreign
 
 
-class AdoptionOffer(Message):
+class AdoptionOffer(Message, frozen=True):
     """A restored master does not know this job: here is all that was asked."""
 
     session: int
@@ -262,7 +262,7 @@ class AdoptionOffer(Message):
     priority: str
 
 
-class Goodbye(Message):
+class Goodbye(Message, frozen=True):
     """The agent stops in an orderly way; its jobs go on, and it will be back."""
 
     session: int
@@ -271,11 +271,11 @@ class Goodbye(Message):
 # ---- master to agent --------------------------------------------------------------------------------------------
 
 
-class Enrolled(Message):
+class Enrolled(Message, frozen=True):
     name: str
 
 
-class Timing(Message):
+class Timing(Message, frozen=True):
     """The master's times, in seconds, so that both ends count the same."""
 
     heartbeat_s: float = 2.0
@@ -288,7 +288,7 @@ class Timing(Message):
     stable_after_s: float = 60.0
 
 
-class Directive(Message):
+class Directive(Message, frozen=True):
     """What is to become of an attempt that Hello named."""
 
     uuid: str
@@ -297,7 +297,7 @@ class Directive(Message):
     log_offset: int = 0
 
 
-class Welcome(Message):
+class Welcome(Message, frozen=True):
     session: int
     lineage: str
     turn: int
@@ -306,7 +306,7 @@ class Welcome(Message):
     directives: tuple[Directive, ...] = ()
 
 
-class Sorry(Message):
+class Sorry(Message, frozen=True):
     """Hello or Enroll is refused."""
 
     status: int
@@ -315,26 +315,26 @@ class Sorry(Message):
     retry: bool = False
 
 
-class NoSession(Message):
+class NoSession(Message, frozen=True):
     """There is no such session (any more): say Hello again."""
 
     session: int
 
 
-class HeartbeatAck(Message):
+class HeartbeatAck(Message, frozen=True):
     session: int
     number: int
     lineage: str
     turn: int
 
 
-class GiveSign(Message):
+class GiveSign(Message, frozen=True):
     """Another connection claims to be you: answer with a Heartbeat if you live."""
 
     session: int
 
 
-class Assign(Message):
+class Assign(Message, frozen=True):
     session: int
     lineage: str
     turn: int
@@ -347,7 +347,7 @@ class Assign(Message):
     granted: tuple[Fingerprint, ...] = ()  # of earlier attempts: a target that equals one *is* the output
 
 
-class Order(Message):
+class Order(Message, frozen=True):
     """What an attempt is to be: `stop` ends a live job in the planned way, `discard` ends and clears it."""
 
     session: int
@@ -356,7 +356,7 @@ class Order(Message):
     want: Literal["run", "pause", "stop", "discard"]
 
 
-class Grant(Message):
+class Grant(Message, frozen=True):
     session: int
     uuid: str
     attempt: int
@@ -364,7 +364,7 @@ class Grant(Message):
     ttl_s: float
 
 
-class Deny(Message):
+class Deny(Message, frozen=True):
     session: int
     uuid: str
     attempt: int
@@ -372,7 +372,7 @@ class Deny(Message):
     detail: str
 
 
-class Ack(Message):
+class Ack(Message, frozen=True):
     """An outbox item is committed. `log_offset`: how far the attempt's log has been stored."""
 
     session: int
@@ -381,14 +381,14 @@ class Ack(Message):
     turn: int
 
 
-class LogAck(Message):
+class LogAck(Message, frozen=True):
     session: int
     uuid: str
     attempt: int
     offset: int
 
 
-class Settle(Message):
+class Settle(Message, frozen=True):
     """A grant of a lost node, on storage that this node shares: move the old staging away, then look."""
 
     session: int
@@ -430,8 +430,8 @@ FromMaster = (
 )
 
 _encoder = msgspec.msgpack.Encoder()
-_from_agent = msgspec.msgpack.Decoder(FromAgent)
-_from_master = msgspec.msgpack.Decoder(FromMaster)
+_from_agent: msgspec.msgpack.Decoder[FromAgent] = msgspec.msgpack.Decoder(FromAgent)
+_from_master: msgspec.msgpack.Decoder[FromMaster] = msgspec.msgpack.Decoder(FromMaster)
 
 
 def encode(message: Message) -> bytes:
