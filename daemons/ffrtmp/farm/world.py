@@ -4,12 +4,12 @@ Why so: every event must be undoable alone (it may raise) and every turn as a wh
 (table, key, old value) on one list; undoing is walking it backwards. The same list says what a turn has changed, so
 nothing else has to remember what must be written.
 
-What can be derived is derived at the write, going both ways alike (an undo is a write too): which attempts a node holds and
-how much of it they use, the lanes, who is known by which UUID. The lanes and the back-off heap may hold entries that are no
-longer true; whoever reads them looks at the record first. So an undo never has to take anything out of a heap.
+What can be derived is derived at the write, going both ways alike (an undo is a write too): which attempts a node
+holds and how much of it they use, the lanes, who is known by which UUID. The lanes and the back-off heap may hold entries
+that are no longer true; whoever reads them looks at the record first. So an undo never takes anything out of a heap.
 
-Two clocks: `now_s` is the farm's monotonic clock. `listening_s` stands still while the master did not listen, and silence is
-measured on it, so that a master that was stopped for a minute calls nobody lost.
+Two clocks: `now_s` is the farm's monotonic clock. `listening_s` stands still while the master did not listen, and
+silence is measured on it, so that a master that was stopped for a minute calls nobody lost.
 """
 
 from __future__ import annotations
@@ -132,15 +132,16 @@ class World:
         self.jobs: Table[int, Job] = Table(self.undo, self._job_written)
         self.ended: Table[int, Job] = Table(self.undo)  # became terminal in this turn
         self.attempts: Table[AttemptId, Attempt] = Table(self.undo, self._attempt_written)
-        self.grants: Table[int, Grant] = Table(self.undo, self._grant_written)
+        self.grants: Table[int, Grant] = Table(self.undo)
         self.nodes: Table[str, Node] = Table(self.undo, self._node_written)
         self.contacts: Table[str, Contact] = Table(self.undo, self._contact_written)
         self.newcomers: Table[str, Newcomer] = Table(self.undo)
         self.ancestors: Table[str, int] = Table(self.undo)  # lineage -> the turn at which it was left
-        self._values: Table[str, Any] = Table(self.undo)
+        self._values: Table[str, tuple[Any]] = Table(self.undo)
         # Derived; see the essay above.
         self.lanes = Lanes()
         self.backoff: list[tuple[float, int]] = []
+        self.resuming: dict[int, None] = {}
         self.usage: dict[str, Usage] = {}
         self.on_node: dict[str, dict[AttemptId, None]] = {}
         self.of_job: dict[int, dict[AttemptId, None]] = {}
@@ -161,22 +162,17 @@ class World:
             "looked_s": now_s,
             "deaf_s": 0.0,
         }.items():
-            self._values.restore(name, value)
+            self._values.restore(name, (value,))
 
     # ---- single values -------------------------------------------------------------------------------------------
 
     def value(self, name: str) -> Any:
         """One of the single values: lineage, next_job, paused_queues, reservation, ..."""
-        return self._values[name]
+        return self._values[name][0]
 
     def set(self, name: str, value: Any) -> None:
         """Write one of the single values, undoably."""
-        # None is a value here, and a missing row to the table: it is kept in a one-tuple's place.
-        self._undo_value(name, value)
-
-    def _undo_value(self, name: str, value: Any) -> None:
-        self.undo.append((self._values, name, self._values[name]))
-        self._values._rows[name] = value
+        self._values.put(name, (value,))
 
     @property
     def lineage(self) -> str:
@@ -217,6 +213,10 @@ class World:
             and (old is None or old.due_s != new.due_s or old.state != new.state)
         ):
             heapq.heappush(self.backoff, (new.due_s, number))
+        if new is not None and new.state is State.RESUMING:
+            self.resuming[number] = None
+        else:
+            self.resuming.pop(number, None)
         if old is None and new is not None:
             self.by_uuid[new.uuid] = number
         elif new is None and old is not None:
@@ -238,9 +238,6 @@ class World:
             self.of_job.setdefault(new.job, {})[key] = None
             self.by_identity[(new.uuid, new.number)] = key
 
-    def _grant_written(self, _job: int, _old: Grant | None, _new: Grant | None) -> None:
-        pass
-
     def _node_written(self, name: str, _old: Node | None, _new: Node | None) -> None:
         self.dirty_nodes.add(name)
 
@@ -256,7 +253,7 @@ class World:
         """Take back every write after the list had this length."""
         while len(self.undo) > mark:
             table, key, old = self.undo.pop()
-            table.restore(key, old) if table is not self._values else self._values._rows.__setitem__(key, old)
+            table.restore(key, old)
         self.dirty_all = True
 
     def take_changes(self) -> tuple[Changes, dict[int, Job]]:
@@ -312,16 +309,20 @@ class World:
         kind: str,
         text: str,
         *,
-        attempt: int | None = None,
+        about: int | None = None,
         node: str = "",
         failure: Failure | None = None,
         **fields: Any,
     ) -> Job:
-        """Take an edge of the table and write it down (P10). A job that ends gives up whatever is left of it."""
+        """Take an edge of the table and write it down (P10). A job that ends gives up whatever is left of it.
+
+        `about` is the number of the attempt that the row speaks of, by default the current one.
+        """
         check(job.state, state)
-        about = job.current if attempt is None else attempt
         new = replace(job, state=state, **fields)
-        self.effects.append(Record(job.number, about, job.state, state, kind, text, node, failure))
+        self.effects.append(
+            Record(job.number, job.current if about is None else about, job.state, state, kind, text, node, failure)
+        )
         if new.terminal:
             self.jobs.put(job.number, None)
             self.ended.put(job.number, new)
@@ -333,9 +334,9 @@ class World:
             self.jobs.put(job.number, new)
         return new
 
-    def note(self, job: Job, kind: str, text: str, *, attempt: int | None = None, node: str = "") -> None:
+    def note(self, job: Job, kind: str, text: str, *, about: int | None = None, node: str = "") -> None:
         """A row of history that changes no state."""
-        about = job.current if attempt is None else attempt
+        about = job.current if about is None else about
         self.effects.append(Record(job.number, about, job.state, job.state, kind, text, node))
 
     def change(self, job: Job, **fields: Any) -> Job:

@@ -1,0 +1,265 @@
+"""Which node gets which job, or the reason why none does.
+
+A pass looks at the lanes' heads in the order of their rank and gives each to the fitting node with the most room. A head that
+fits nowhere is passed over, and its whole lane with it: all in it need the same. So no job starts on a node while a
+higher-ranked job that fits the node's free capacity waits (P7).
+
+A pass after every event would be too dear with hundreds of nodes and lanes, so it looks at pairs that may have become possible:
+a lane in which somebody new waits against every node, any other lane against the nodes whose room has grown. A pair that
+did not fit and in which nothing has changed still does not fit.
+
+A job that needs much of a node could wait for ever behind small ones. After `reserve_after_s` the best-ranked such job gets
+one node reserved: nothing else starts there until it fits. One reservation at a time, and never against `live`.
+"""
+
+from __future__ import annotations
+
+import heapq
+
+from .effects import SendAssign
+from .job import Attempt, Job, Queue, Requirements, State, Want
+from .node import Capacity, Contact, Node
+from .queue import LaneKey, Rank, rank
+from .world import NOTHING, Reservation, Usage, World, lane_of
+
+GIB = 1 << 30
+
+
+def never(capacity: Capacity, labels: frozenset[str], need: Requirements) -> str | None:
+    """Why a node could not run this even if it were empty; None if it could. `labels` are the operator's."""
+    if need.engine not in capacity.engines:
+        return f"it has no engine {need.engine}"
+    for what, wanted, there in (
+        ("no proved encoder", need.encoders, capacity.encoders),
+        ("no media root", need.roots, capacity.roots),
+        ("no label", need.labels, capacity.labels | labels),
+        ("no permission for", need.features, capacity.features),
+    ):
+        missing = wanted - there
+        if missing:
+            return f"it has {what} {', '.join(sorted(missing))}"
+    return _short(capacity, NOTHING, need)
+
+
+def _short(capacity: Capacity, usage: Usage, need: Requirements) -> str | None:
+    """What of the countable things is short, in words; None if nothing is."""
+    if usage.slots + 1 > capacity.slots:
+        return f"all of its {capacity.slots} slots are taken"
+    if usage.cpu_milli + need.cpu_milli > capacity.cpu_milli:
+        free = (capacity.cpu_milli - usage.cpu_milli) / 1000
+        return f"{free:g} of {capacity.cpu_milli / 1000:g} cores are free, {need.cpu_milli / 1000:g} are needed"
+    if usage.memory_bytes + need.memory_bytes > capacity.memory_bytes:
+        free = (capacity.memory_bytes - usage.memory_bytes) / GIB
+        return f"{free:.1f} GiB of memory are free, {need.memory_bytes / GIB:.1f} are needed"
+    if usage.scratch_bytes + need.scratch_bytes > capacity.scratch_bytes and need.scratch_bytes:
+        free = (capacity.scratch_bytes - usage.scratch_bytes) / GIB
+        return f"{free:.1f} GiB of scratch space are free, {need.scratch_bytes / GIB:.1f} are needed"
+    return None
+
+
+def closed(world: World, node: Node, contact: Contact | None) -> str | None:
+    """Why a node takes nothing at all just now; None if it does."""
+    if contact is None:
+        return "it has not been heard since the master started"
+    if contact.lost:
+        return "it is lost"
+    if contact.away:
+        return "its agent is being restarted"
+    if node.drained:
+        return "it is drained"
+    if contact.hold_until_s > world.now_s:
+        return "it refused the last job for want of room"
+    return None
+
+
+def obstacle(world: World, job: Job, node: Node) -> str | None:
+    """Why this job does not start on this node now; None if it could."""
+    need = job.terms.requirements
+    usage = world.usage.get(node.name, NOTHING)
+    return (
+        closed(world, node, world.contacts.get(node.name))
+        or never(node.capacity, node.labels, need)
+        or _short(node.capacity, usage, need)
+        or _reserved(world, job, node)
+    )
+
+
+def _reserved(world: World, job: Job, node: Node) -> str | None:
+    kept = world.reservation
+    if kept is None or kept.node != node.name or kept.job == job.number or job.terms.queue is Queue.LIVE:
+        return None
+    return f"it is reserved for job {kept.job}, which has waited long for so much room"
+
+
+def place(world: World) -> int:
+    """One pass; returns how many attempts were handed out."""
+    check_reservation(world)
+    wake(world)
+    candidates = _candidates(world)
+    heads = _heads(world, candidates)
+    handed = 0
+    starved: Job | None = None
+    while heads and handed < world.rules.handouts_per_turn:
+        _rank, lane, number = heapq.heappop(heads)
+        job = world.jobs[number]
+        node = _roomiest(world, job, candidates[lane])
+        if node is None:
+            starved = starved or (job if _starves(world, job) else None)
+            continue
+        hand_out(world, job, node)
+        handed += 1
+        _push(world, heads, lane)
+    if starved is not None and world.reservation is None:
+        reserve(world, starved)
+    if handed < world.rules.handouts_per_turn:
+        world.dirty_all = False
+        world.dirty_lanes.clear()
+        world.dirty_nodes.clear()
+    return handed
+
+
+def wake(world: World) -> None:
+    """Let held jobs go on whose node has CPU for them again, in the order of their rank."""
+    jobs = sorted((world.jobs[n] for n in world.resuming), key=lambda j: rank(j, world.now_s, world.rules))
+    for job in jobs:
+        attempt = world.current(job)
+        if attempt is None or not attempt.paused or world.in_contact(attempt.node) is None:
+            continue
+        usage = world.usage.get(attempt.node, NOTHING)
+        capacity = world.nodes[attempt.node].capacity
+        if usage.slots + 1 <= capacity.slots and usage.cpu_milli + attempt.requirements.cpu_milli <= capacity.cpu_milli:
+            world.want(world.alter(attempt, paused=False), Want.RUN)
+
+
+def _candidates(world: World) -> dict[LaneKey, list[Node]]:
+    """For each lane the nodes that may have become possible for it since the last pass."""
+    open_nodes = [n for n in world.nodes.rows() if closed(world, n, world.contacts.get(n.name)) is None]
+    changed = open_nodes if world.dirty_all else [n for n in open_nodes if n.name in world.dirty_nodes]
+    return {
+        lane: open_nodes if lane in world.dirty_lanes else changed
+        for lane in world.lanes.keys()
+        if lane[0] not in world.paused_queues
+    }
+
+
+def _heads(world: World, candidates: dict[LaneKey, list[Node]]) -> list[tuple[Rank, LaneKey, int]]:
+    heads: list[tuple[Rank, LaneKey, int]] = []
+    for lane, nodes in candidates.items():
+        if nodes:
+            _push(world, heads, lane)
+    return heads
+
+
+def _push(world: World, heads: list[tuple[Rank, LaneKey, int]], lane: LaneKey) -> None:
+    number = world.lanes.head(lane, lambda n: lane_of(world.jobs.get(n)))
+    if number is not None:
+        # The rank ends in the job's number, so that a tie never gets as far as comparing lanes.
+        heapq.heappush(heads, (rank(world.jobs[number], world.now_s, world.rules), lane, number))
+
+
+def _roomiest(world: World, job: Job, nodes: list[Node]) -> Node | None:
+    """The fitting node with the most free cores, then memory; names decide a tie, so that runs repeat."""
+    best: Node | None = None
+    best_room: tuple[int, int] = (-1, -1)
+    need = job.terms.requirements
+    for node in nodes:
+        usage = world.usage.get(node.name, NOTHING)
+        # The cheap test first: on a busy farm it decides nearly always.
+        if _short(node.capacity, usage, need) or never(node.capacity, node.labels, need):
+            continue
+        if _reserved(world, job, node):
+            continue
+        room = (node.capacity.cpu_milli - usage.cpu_milli, node.capacity.memory_bytes - usage.memory_bytes)
+        if room > best_room or (room == best_room and best is not None and node.name < best.name):
+            best, best_room = node, room
+    return best
+
+
+def hand_out(world: World, job: Job, node: Node) -> Attempt:
+    """Give the job's next attempt to a node. The number is used up from here on, whatever becomes of it."""
+    number = job.attempt + 1
+    attempt = Attempt(
+        job.number,
+        number,
+        job.uuid,
+        node.name,
+        job.terms.requirements,
+        job.terms.live,
+        want=Want.RUN,
+        offered_s=world.now_s,
+    )
+    world.attempts.put(attempt.id, attempt)
+    world.move(
+        job,
+        State.ASSIGNED,
+        "assigned",
+        f"attempt {number} is handed out to {node.name}, the fitting node with the most room",
+        about=number,
+        node=node.name,
+        attempt=number,
+        current=number,
+        attempt=number,
+        node=node.name,
+        attempt_=number,
+    )
+    world.sent_s[attempt.id] = world.now_s
+    world.effects.append(SendAssign(node.name, attempt.id))
+    if world.reservation is not None and world.reservation.job == job.number:
+        release(world)
+    return attempt
+
+
+def _starves(world: World, job: Job) -> bool:
+    return job.terms.queue is not Queue.LIVE and world.now_s - job.arrival_s >= world.rules.reserve_after_s
+
+
+def reserve(world: World, job: Job) -> None:
+    """Keep free the node that could run this job and lacks least for it; nothing where no node ever could."""
+    best: tuple[int, str] | None = None
+    for node in world.nodes.rows():
+        if closed(world, node, world.contacts.get(node.name)) or never(
+            node.capacity, node.labels, job.terms.requirements
+        ):
+            continue
+        free = node.capacity.cpu_milli - world.usage.get(node.name, NOTHING).cpu_milli
+        if best is None or (-free, node.name) < best:
+            best = (-free, node.name)
+    if best is not None:
+        world.set("reservation", Reservation(job.number, best[1]))
+        world.note(job, "reserved", f"{best[1]} takes nothing else until this job fits", node=best[1])
+
+
+def release(world: World) -> None:
+    """End the reservation; its node may take other work again."""
+    kept = world.reservation
+    if kept is not None:
+        world.set("reservation", None)
+        world.dirty_nodes.add(kept.node)
+
+
+def check_reservation(world: World) -> None:
+    """A reservation ends with its job's waiting, and where its node takes nothing or could not run the job any more."""
+    kept = world.reservation
+    if kept is None:
+        return
+    job = world.jobs.get(kept.job)
+    node = world.nodes.get(kept.node)
+    if (
+        job is None
+        or job.state is not State.QUEUED
+        or node is None
+        or closed(world, node, world.contacts.get(node.name))
+        or never(node.capacity, node.labels, job.terms.requirements)
+    ):
+        release(world)
+
+
+def could_ever(world: World, need: Requirements) -> str | None:
+    """None if some known node could run this when empty, whether it is in contact or not; else why none could."""
+    reasons = []
+    for node in world.nodes.rows():
+        reason = never(node.capacity, node.labels, need)
+        if reason is None:
+            return None
+        reasons.append(f"{node.name}: {reason}")
+    return "; ".join(reasons[:5]) or "no node is known"

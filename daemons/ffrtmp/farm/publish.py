@@ -1,0 +1,141 @@
+"""Grants: the right to put an output at its place.
+
+Two attempts of a job may encode at once (its node was lost, and was not dead); one may publish (P2). An attempt that has
+verified its output asks; the farm commits a grant and says so; only then does the agent rename. While a grant is unsettled
+no other attempt of the job gets one, and the job cannot be canceled.
+
+A grant ends (is settled) in exactly one of these ways:
+
+* `Published`: the output is at its place, the job is completed;
+* `NotPublished`: the rename was not made and will not be (the grant ran out on the agent's own clock, or failed);
+* `Ended`, or the node comes back without the attempt: there is nothing that could rename;
+* the node is removed by the operator;
+* its node is lost and the storage is shared: after the grant has run out, another node renames the old staging folder away,
+  so that a late rename of a stopped agent fails, and then looks at the target (`Settle`).
+
+A live attempt holds a grant as a lease on its target from before its engine starts. It does not run out while the node is
+in contact; on a lost node it ends with the node's lease.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .effects import SendDeny, SendGrant, SendSettle
+from .events import NotPublished, Published, PublishRequest, Settled
+from .job import Attempt, Grant, Job, State
+from .recovery import ended, lost
+from .world import World
+
+
+def requested(world: World, event: PublishRequest, attempt: Attempt | None) -> None:
+    """An attempt asks for its grant, or asks again because an earlier one ran out."""
+    refusal = _refusal(world, attempt)
+    if refusal is not None or attempt is None:
+        world.effects.append(SendDeny(event.node, event.uuid, event.number, event.request, refusal or ""))
+        if attempt is not None and attempt.given_up:
+            world.order(attempt)
+        return
+    job = world.jobs[attempt.job]
+    held = world.grants.get(job.number)
+    if held is None or event.request > held.request:
+        until_s = world.now_s + world.rules.grant_ttl_s
+        world.grants.put(job.number, Grant(job.number, attempt.number, event.request, event.fingerprint, until_s))
+        if held is None:
+            world.note(job, "granted", f"attempt {attempt.number} may publish", node=attempt.node)
+    world.effects.append(SendGrant(event.node, event.uuid, event.number, event.request))
+
+
+def _refusal(world: World, attempt: Attempt | None) -> str | None:
+    if attempt is None:
+        return "no such attempt"
+    job = world.jobs.get(attempt.job)
+    if job is None or attempt.given_up or job.state is State.CANCELING:
+        return "the attempt was given up"
+    held = world.grants.get(job.number)
+    if held is not None and held.attempt != attempt.number:
+        return f"attempt {held.attempt} holds the grant"
+    if job.current != attempt.number:
+        return f"attempt {job.current} is the one that counts"
+    return None
+
+
+def published(world: World, event: Published, job: Job | None, attempt: Attempt | None) -> None:
+    """The output is at its place. Without a grant on record the master was restored since; the file is there all the same."""
+    if attempt is not None:
+        world.forget(attempt, "published")
+    if job is None:
+        return
+    held = world.grants.get(job.number)
+    if held is not None and held.attempt != event.number:
+        return
+    world.move(
+        job,
+        State.COMPLETED,
+        "completed",
+        f"attempt {event.number} published {event.fingerprint.size_bytes} bytes",
+        about=event.number,
+        node=event.node,
+    )
+
+
+def not_published(world: World, event: NotPublished, attempt: Attempt) -> None:
+    """A grant was not used. With a failure the attempt is over; without one it will ask again."""
+    held = world.grants.get(attempt.job)
+    if held is not None and held.attempt == attempt.number and held.request <= event.request:
+        world.grants.put(attempt.job, None)
+        job = world.jobs[attempt.job]
+        world.note(job, "not_published", event.detail, about=attempt.number, node=event.node)
+    if event.failure is not None:
+        ended(world, attempt, "failed", event.failure, event.jitter)
+
+
+def due(world: World, grant: Grant) -> None:
+    """Settle the grant of a lost node as far as that can be done without it."""
+    attempt = world.attempts.get((grant.job, grant.attempt))
+    job = world.jobs[grant.job]
+    if attempt is None or not attempt.doubted:
+        return
+    if attempt.live:
+        world.grants.put(grant.job, None)
+        world.note(
+            job, "lease_over", f"the lease of attempt {grant.attempt} on its target ran out", about=grant.attempt
+        )
+        return
+    helper = _sharing_node(world, attempt)
+    if helper is not None:
+        if grant.settling != helper:
+            world.grants.put(grant.job, replace(grant, settling=helper))
+            world.note(job, "settling", f"{helper} looks whether attempt {grant.attempt} published", node=helper)
+        world.effects.append(SendSettle(helper, attempt.id))
+
+
+def _sharing_node(world: World, attempt: Attempt) -> str | None:
+    """A node in contact that can write where the attempt writes."""
+    targets = {r for r in attempt.requirements.roots if r.endswith(":w")}
+    for node in sorted(world.nodes):
+        if node != attempt.node and world.in_contact(node) and targets and targets <= world.nodes[node].capacity.roots:
+            return node
+    return None
+
+
+def settled(world: World, event: Settled, attempt: Attempt) -> None:
+    """Another node moved the staging folder away and looked at the target."""
+    grant = world.grants.get(attempt.job)
+    job = world.jobs.get(attempt.job)
+    if grant is None or job is None or grant.attempt != attempt.number or grant.settling != event.node:
+        return
+    if not attempt.doubted:
+        return  # its node is back and speaks for itself
+    world.grants.put(job.number, None)
+    if event.fingerprint is not None and event.fingerprint == grant.fingerprint:
+        text = f"attempt {attempt.number} had published before {attempt.node} was lost, as {event.node} sees"
+        world.move(job, State.COMPLETED, "completed", text, about=attempt.number, node=event.node)
+        return
+    world.give_up(attempt)
+    text = f"{attempt.node} was lost before attempt {attempt.number} published, as {event.node} sees"
+    if job.state is State.PAUSED:
+        world.change(job, current=0)
+        world.note(world.jobs[job.number], "settled", text, about=attempt.number, node=event.node)
+    else:
+        lost(world, job, attempt, text)

@@ -1,0 +1,254 @@
+"""What happens when something is lost: nodes, attempts, and what comes back.
+
+The story of a lost node
+------------------------
+A node is silent for longer than `lost_after`. It is called *lost*; that is a guess, and everything here is right whether
+the guess is or not. Its attempts become *doubted*: they may be dead, or encode on without us. Their jobs are queued again
+at once and get a new attempt elsewhere. Two attempts of a job may encode, but only one may publish (publish.py).
+
+When the node comes back it says which attempts are there (sessions.py), and `returned` chooses: a job that has ended
+or was canceled needs none; one whose other attempt has been granted keeps that; else the attempt that is further is kept and
+the other one is given up. What the node does not name any more is gone.
+
+A job must not kill node after node: after being lost in mid-run `poison_losses` times it is failed (P8). But a node that
+comes back with the attempt alive was only out of sight, and that loss is taken back. So the verdict waits for `doubt_patience`
+while an attempt is still doubted. The same holds for every final failure: no job fails while an older attempt of it
+may yet come back with the result.
+
+Under `on_disconnect = stop` a doubted attempt ends by itself when its lease runs out; its successor starts only after that.
+"""
+
+from __future__ import annotations
+
+from .job import Attempt, Failure, Job, OnDisconnect, Phase, Reason, State, Want
+from .node import Beat
+from .rules import Rules
+from .world import World
+
+_PHASES = list(Phase)
+
+
+def backoff_s(failures: int, jitter: float, rules: Rules) -> float:
+    """How long to wait after the n-th failure: first x 2^(n-1), capped, and up to a quarter less by `jitter` (0..1)."""
+    wait = min(rules.backoff_max_s, rules.backoff_first_s * 2.0 ** min(failures - 1, 30))
+    return wait * (1.0 - 0.25 * jitter)
+
+
+# ---- nodes -------------------------------------------------------------------------------------------------------
+
+
+def lose_node(world: World, name: str, last_heard_s: float, why: str) -> None:
+    """Doubt everything on a node, and queue its jobs again. `last_heard_s` is on the farm's clock."""
+    for attempt in world.attempts_on(name):
+        if not attempt.doubted:
+            _doubt(world, attempt, last_heard_s, why)
+
+
+def _doubt(world: World, attempt: Attempt, last_heard_s: float, why: str) -> None:
+    attempt = world.alter(attempt, doubted=True)
+    job = world.jobs.get(attempt.job)
+    if job is None or attempt.given_up or job.current != attempt.number or job.state is State.CANCELING:
+        return
+    grant = world.grants.get(job.number)
+    if grant is not None and grant.attempt == attempt.number and not attempt.live:
+        # It may be publishing at this moment. Nobody else gets a grant, so nobody else needs to encode.
+        world.note(
+            job,
+            "node_lost",
+            f"{attempt.node} {why} with the right to publish; that is settled first",
+            node=attempt.node,
+        )
+        return
+    if job.state is State.PAUSED:
+        world.note(job, "node_lost", f"{attempt.node} {why}; the job stays held", node=attempt.node)
+        return
+    if job.terms.on_disconnect is OnDisconnect.STOP:
+        _fence(world, job, attempt, last_heard_s, why)
+    else:
+        lost(world, job, attempt, f"{attempt.node} {why}")
+
+
+def _fence(world: World, job: Job, attempt: Attempt, last_heard_s: float, why: str) -> None:
+    """The strict form: this attempt ends with its lease, and nothing starts before that."""
+    rules = world.rules
+    lease_s = rules.lost_after_live_s if attempt.live else rules.lost_after_s
+    until_s = last_heard_s + lease_s + rules.lease_stop_s + rules.lease_margin_s
+    world.alter(attempt, want=Want.DISCARD, fence_s=until_s)
+    lost(world, job, attempt, f"{attempt.node} {why}", not_before_s=until_s)
+
+
+def lost(world: World, job: Job, attempt: Attempt, text: str, *, not_before_s: float = 0.0) -> None:
+    """A job loses the attempt that it counted on, through no fault of the job's: back to the queue, or to judgement."""
+    losses = job.lost
+    if attempt.accepted and attempt.number not in losses:
+        losses = (*losses, attempt.number)
+    if len(losses) >= world.rules.poison_losses:
+        failure = Failure(
+            Reason.PLATFORM_ERROR,
+            False,
+            f"was running on {len(losses)} nodes when they were lost",
+            "look at what those nodes have in common before you submit it again",
+        )
+        judge(world, job, State.FAILED, failure, "poison", text, lost=losses)
+    elif not_before_s > world.now_s:
+        world.move(
+            job, State.RETRYING, "node_lost", text, node=attempt.node, lost=losses, current=0, due_s=not_before_s
+        )
+    else:
+        world.move(job, State.QUEUED, "node_lost", text, node=attempt.node, lost=losses, current=0)
+
+
+# ---- failures ----------------------------------------------------------------------------------------------------
+
+
+def failed(world: World, job: Job, attempt: Attempt, failure: Failure, jitter: float) -> None:
+    """The current attempt failed: try again after a while, or end the job."""
+    failures = job.failures + 1
+    text = f"attempt {attempt.number} failed: {failure.reason.value}"
+    if failure.transient and failures <= job.terms.max_retries:
+        wait = backoff_s(failures, jitter, world.rules)
+        world.move(
+            job,
+            State.RETRYING,
+            "failed",
+            f"{text}; next try in {wait:.0f} s ({failures} of {job.terms.max_retries})",
+            node=attempt.node,
+            failure=failure,
+            failures=failures,
+            last_failure=failure,
+            current=0,
+            due_s=world.now_s + wait,
+        )
+    else:
+        end = State.TIMED_OUT if failure.reason is Reason.TIMEOUT and not failure.transient else State.FAILED
+        judge(world, job, end, failure, "failed", text, failures=failures)
+
+
+def judge(world: World, job: Job, end: State, failure: Failure, kind: str, text: str, **fields: object) -> None:
+    """End a job as failed, or let the verdict wait while an attempt of it is doubted."""
+    doubted = world.doubted(job.number)
+    if doubted:
+        where = ", ".join(a.node for a in doubted)
+        world.move(
+            job,
+            State.RETRYING,
+            kind,
+            f"{text}; {end.value} unless {where} comes back with an attempt that lives",
+            failure=failure,
+            last_failure=failure,
+            current=0,
+            verdict=end,
+            due_s=world.now_s + world.rules.doubt_patience_s,
+            **fields,
+        )
+    else:
+        world.move(job, end, kind, text, failure=failure, last_failure=failure, verdict=None, **fields)
+
+
+def due(world: World, job: Job) -> None:
+    """The back-off of a job is over, or its patience."""
+    if job.state is not State.RETRYING or job.due_s > world.now_s:
+        return
+    if job.verdict is None:
+        world.move(job, State.QUEUED, "due", "the wait is over")
+    else:
+        world.move(job, job.verdict, "verdict", "no attempt came back in time", failure=job.last_failure)
+
+
+def left(world: World, job: Job) -> None:
+    """One of a job's other attempts is gone: does that end a cancel, or a verdict that waited?"""
+    if job.state is State.CANCELING and not world.attempts_of(job.number):
+        world.move(job, State.CANCELED, "canceled", "no process of it is left")
+    elif job.state is State.RETRYING and job.verdict is not None and not world.doubted(job.number):
+        world.move(job, job.verdict, "verdict", "no attempt of it is left to hope for", failure=job.last_failure)
+
+
+# ---- attempts that end -------------------------------------------------------------------------------------------
+
+
+def ended(world: World, attempt: Attempt, how: str, failure: Failure | None, jitter: float) -> None:
+    """Nothing of an attempt is left on its node, and it published nothing."""
+    world.forget(attempt, how, failure)
+    job = world.jobs.get(attempt.job)
+    if job is None:
+        return
+    grant = world.grants.get(job.number)
+    if grant is not None and grant.attempt == attempt.number:
+        world.grants.put(job.number, None)
+    if attempt.given_up or job.current != attempt.number or job.state is State.CANCELING:
+        left(world, job)
+    elif how == "completed" and attempt.live:
+        world.move(job, State.COMPLETED, "completed", "the live job was ended as planned", node=attempt.node)
+    elif how == "node_lost":
+        lost(world, job, attempt, f"{attempt.node} went down under attempt {attempt.number}")
+    elif not attempt.accepted and failure is None:
+        world.move(job, State.QUEUED, "not_started", f"{attempt.node} never started it", node=attempt.node, current=0)
+    else:
+        cause = failure or Failure(
+            Reason.PLATFORM_ERROR, True, f"attempt {attempt.number} vanished ({how})", "see the agent's journal there"
+        )
+        failed(world, job, attempt, cause, jitter)
+
+
+# ---- attempts that come back -------------------------------------------------------------------------------------
+
+
+def returned(world: World, attempt: Attempt, beat: Beat) -> bool:
+    """A doubted attempt is there again. Keep it, or give it up; says whether it is kept."""
+    attempt = world.alter(attempt, doubted=False)
+    job = world.jobs.get(attempt.job)
+    if job is None or attempt.given_up or job.state is State.CANCELING:
+        world.give_up(attempt)
+        return False
+    grant = world.grants.get(job.number)
+    if grant is not None and grant.attempt != attempt.number:
+        world.give_up(attempt)
+        return False
+    if job.current == attempt.number:
+        return True
+    rival = world.current(job)
+    if rival is not None and not rival.doubted and not _ahead(world, attempt, beat, rival):
+        world.note(
+            job, "given_up", f"attempt {attempt.number} came back behind attempt {rival.number}", about=attempt.number
+        )
+        world.give_up(attempt)
+        return False
+    if rival is not None:
+        world.note(job, "given_up", f"attempt {attempt.number} came back ahead of it", about=rival.number)
+        world.give_up(rival)
+    _take_back(world, job, attempt)
+    return True
+
+
+def _ahead(world: World, attempt: Attempt, beat: Beat, rival: Attempt) -> bool:
+    """Whether the one that came back is at least as far as its rival; the older one wins where they are level."""
+    contact = world.in_contact(rival.node)
+    other = contact.beats.get(rival.id) if contact is not None else None
+    if beat.stage == "ended" and beat.phase is Phase.ENCODING:
+        return False  # it has failed; its report follows
+    if other is None or not rival.accepted:
+        return True
+    if attempt.live:
+        return other.out_time_s <= 0.0
+    mine = (_PHASES.index(beat.phase), beat.out_time_s)
+    theirs = (_PHASES.index(other.phase), other.out_time_s)
+    return mine > theirs or (mine == theirs and attempt.number < rival.number)
+
+
+def _take_back(world: World, job: Job, attempt: Attempt) -> None:
+    """The farm counts on this attempt again; a loss that was none is taken back (P8)."""
+    fields = {
+        "current": attempt.number,
+        "lost": tuple(n for n in job.lost if n != attempt.number),
+        "verdict": None,
+    }
+    text = f"attempt {attempt.number} came back on {attempt.node} and is kept"
+    if job.state is State.PAUSED:
+        world.change(job, **fields)
+        world.note(world.jobs[job.number], "returned", text, about=attempt.number, node=attempt.node)
+        world.want(attempt, Want.PAUSE)
+    elif job.state is State.RUNNING:
+        world.change(job, **fields)
+        world.note(world.jobs[job.number], "returned", text, about=attempt.number, node=attempt.node)
+    else:
+        world.move(job, State.RUNNING, "returned", text, about=attempt.number, node=attempt.node, **fields)
