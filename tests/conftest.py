@@ -1,7 +1,7 @@
 """What holds for all tests: how they find each other, how hypothesis runs, and that they leave no process behind.
 
 Helpers that several directories share are modules beside this file (`tests/` is on the path: `import clips`,
-`from runner.engines import ...`). Test files of the same name in two directories do not collide (import mode importlib).
+`from runner.engines import ...`). Files of one name in two directories do not collide (import mode importlib).
 """
 
 from __future__ import annotations
