@@ -4,9 +4,9 @@ A *key pair* is a CURVE pair. The public half, 40 characters of Z85, is a node's
 the machine that made it, and its file is readable by its owner only. A file that others can read is refused, not
 repaired: whoever could read it may have done so already.
 
-A *ticket* lets one host in. It is the one secret that travels, from `ffrtmpctl nodes invite` to `ffrtmp-agent join`, so
-it is good for little: a one-time key that the master's hub admits for `Enroll` only and until it expires. Its text has a
-checksum, because people copy it by hand, from screens and through mail programs that break lines.
+A *ticket* lets one host in. It is the one secret that travels, from `ffrtmpctl nodes invite` to `ffrtmp-agent join`,
+so it is good for little: a one-time key that the master's hub admits for `Enroll` only and until it expires. Its text
+has a checksum, because people copy it by hand, from screens and through mail programs that break lines.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def check_key(text: str) -> str:
 
 
 def fingerprint(public: str) -> str:
-    """A public key for people: `9f3a-02c1-...`, 128 bits of SHA-256 over the key's 32 bytes, safe in shells and logs."""
+    """A public key for people: `9f3a-02c1-...`, 128 bits of SHA-256 over the key's 32 bytes, safe in shells."""
     digest = hashlib.sha256(z85.decode(check_key(public).encode("ascii"))).hexdigest()[:32]
     return "-".join(digest[i : i + 4] for i in range(0, len(digest), 4))
 
@@ -177,9 +177,7 @@ class Ticket:
             self.name,
         )
         body = msgspec.msgpack.encode(payload)
-        return (
-            f"{TICKET_PREFIX}{TICKET_VERSION}.{urlsafe_b64encode(_checksum(body) + body).decode('ascii').rstrip('=')}"
-        )
+        return f"{TICKET_PREFIX}{TICKET_VERSION}.{_letters(_checksum(body) + body)}"
 
     @classmethod
     def parse(cls, text: str, now: float) -> Ticket:
@@ -187,7 +185,7 @@ class Ticket:
 
         Raises FarmError saying that it is no ticket, of another version, damaged, or expired (code REFUSED).
         """
-        payload = _unpack("".join(text.split()))
+        payload = _unpack("".join(text[:TICKET_MAX_CHARACTERS].split()))
         ticket = cls(
             hub=payload.hub,
             server_key=z85.encode(payload.server_key).decode("ascii"),
@@ -206,6 +204,10 @@ def _checksum(body: bytes) -> bytes:
     return hashlib.sha256(body).digest()[:_CHECKSUM_BYTES]
 
 
+def _letters(blob: bytes) -> str:
+    return urlsafe_b64encode(blob).decode("ascii").rstrip("=")
+
+
 def _unpack(text: str) -> _Payload:
     head, dot, rest = text.partition(".")
     version = head.removeprefix(TICKET_PREFIX)
@@ -217,9 +219,10 @@ def _unpack(text: str) -> _Payload:
         raise FarmError(what, hint="bring both hosts to the same release of ffrtmp", code=Exit.REFUSED)
     damaged = FarmError("the ticket is damaged", hint="copy it again, from first to last letter", code=Exit.REFUSED)
     try:
-        blob = urlsafe_b64decode(rest[:TICKET_MAX_CHARACTERS] + "=" * (-len(rest) % 4))
+        blob = urlsafe_b64decode(rest + "=" * (-len(rest) % 4))
         body = blob[_CHECKSUM_BYTES:]
-        if blob[:_CHECKSUM_BYTES] != _checksum(body):
+        # The decoder passes over letters that it does not know, so what it read must also be what was written.
+        if blob[:_CHECKSUM_BYTES] != _checksum(body) or _letters(blob) != rest:
             raise damaged
         payload = msgspec.msgpack.decode(body, type=_Payload)
     except (ValueError, msgspec.DecodeError):
