@@ -239,7 +239,7 @@ class Job:
     failures: int = 0  # attempts that failed (P8)
     lost: tuple[int, ...] = ()  # attempts that were running on a node that was lost and did not come back alive (P8)
     due_s: float = 0.0  # RETRYING: when the back-off ends; QUEUED/PAUSED: not before
-    last_failure: Failure | None = None  # of the last failed attempt
+    failure: Failure | None = None  # of the last failed attempt
     verdict: State | None = None  # RETRYING: the end that waits for doubted attempts, FAILED or TIMED_OUT
 
     @property

@@ -64,3 +64,4 @@ class Contact:
     suspected_s: float = 0.0  # when it first fell silent too long, while the master doubts itself
     hold_until_s: float = 0.0  # it refused for want of room: no work before
     beats: dict[AttemptId, Beat] = field(default_factory=dict)  # replaced as a whole, never changed
+    offered: frozenset[tuple[str, int]] = frozenset()  # attempts (UUID, number) that it was asked to offer for adoption

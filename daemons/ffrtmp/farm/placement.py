@@ -137,7 +137,7 @@ def _candidates(world: World) -> dict[LaneKey, list[Node]]:
     changed = open_nodes if world.dirty_all else [n for n in open_nodes if n.name in world.dirty_nodes]
     return {
         lane: open_nodes if lane in world.dirty_lanes else changed
-        for lane in world.lanes.keys()
+        for lane in world.lanes
         if lane[0] not in world.paused_queues
     }
 
@@ -198,9 +198,6 @@ def hand_out(world: World, job: Job, node: Node) -> Attempt:
         node=node.name,
         attempt=number,
         current=number,
-        attempt=number,
-        node=node.name,
-        attempt_=number,
     )
     world.sent_s[attempt.id] = world.now_s
     world.effects.append(SendAssign(node.name, attempt.id))

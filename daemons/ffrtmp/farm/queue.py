@@ -8,7 +8,7 @@ that needs what no node has blocks nobody in another lane.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from .job import Job, Priority, Queue, Requirements, Terms
@@ -52,9 +52,9 @@ class Lanes:
             heapq.heappop(heap)
         return None
 
-    def keys(self) -> list[LaneKey]:
+    def __iter__(self) -> Iterator[LaneKey]:
         """The lanes in which somebody waits."""
-        return list(self._waiting)
+        return iter(list(self._waiting))
 
     def waiting(self, lane: LaneKey) -> int:
         """How many wait in a lane."""

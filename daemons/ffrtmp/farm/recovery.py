@@ -20,6 +20,8 @@ Under `on_disconnect = stop` a doubted attempt ends by itself when its lease run
 
 from __future__ import annotations
 
+from typing import Any
+
 from .job import Attempt, Failure, Job, OnDisconnect, Phase, Reason, State, Want
 from .node import Beat
 from .rules import Rules
@@ -113,9 +115,9 @@ def failed(world: World, job: Job, attempt: Attempt, failure: Failure, jitter: f
             "failed",
             f"{text}; next try in {wait:.0f} s ({failures} of {job.terms.max_retries})",
             node=attempt.node,
-            failure=failure,
+            cause=failure,
             failures=failures,
-            last_failure=failure,
+            failure=failure,
             current=0,
             due_s=world.now_s + wait,
         )
@@ -124,7 +126,7 @@ def failed(world: World, job: Job, attempt: Attempt, failure: Failure, jitter: f
         judge(world, job, end, failure, "failed", text, failures=failures)
 
 
-def judge(world: World, job: Job, end: State, failure: Failure, kind: str, text: str, **fields: object) -> None:
+def judge(world: World, job: Job, end: State, failure: Failure, kind: str, text: str, **fields: Any) -> None:
     """End a job as failed, or let the verdict wait while an attempt of it is doubted."""
     doubted = world.doubted(job.number)
     if doubted:
@@ -134,15 +136,15 @@ def judge(world: World, job: Job, end: State, failure: Failure, kind: str, text:
             State.RETRYING,
             kind,
             f"{text}; {end.value} unless {where} comes back with an attempt that lives",
+            cause=failure,
             failure=failure,
-            last_failure=failure,
             current=0,
             verdict=end,
             due_s=world.now_s + world.rules.doubt_patience_s,
             **fields,
         )
     else:
-        world.move(job, end, kind, text, failure=failure, last_failure=failure, verdict=None, **fields)
+        world.move(job, end, kind, text, cause=failure, failure=failure, verdict=None, **fields)
 
 
 def due(world: World, job: Job) -> None:
@@ -152,7 +154,7 @@ def due(world: World, job: Job) -> None:
     if job.verdict is None:
         world.move(job, State.QUEUED, "due", "the wait is over")
     else:
-        world.move(job, job.verdict, "verdict", "no attempt came back in time", failure=job.last_failure)
+        world.move(job, job.verdict, "verdict", "no attempt came back in time", cause=job.failure)
 
 
 def left(world: World, job: Job) -> None:
@@ -160,7 +162,7 @@ def left(world: World, job: Job) -> None:
     if job.state is State.CANCELING and not world.attempts_of(job.number):
         world.move(job, State.CANCELED, "canceled", "no process of it is left")
     elif job.state is State.RETRYING and job.verdict is not None and not world.doubted(job.number):
-        world.move(job, job.verdict, "verdict", "no attempt of it is left to hope for", failure=job.last_failure)
+        world.move(job, job.verdict, "verdict", "no attempt of it is left to hope for", cause=job.failure)
 
 
 # ---- attempts that end -------------------------------------------------------------------------------------------
@@ -188,6 +190,24 @@ def ended(world: World, attempt: Attempt, how: str, failure: Failure | None, jit
             Reason.PLATFORM_ERROR, True, f"attempt {attempt.number} vanished ({how})", "see the agent's journal there"
         )
         failed(world, job, attempt, cause, jitter)
+
+
+def parted(world: World, attempt: Attempt) -> None:
+    """The node of an attempt is removed: whatever it does, it is not heard any more. No fault of the job's, and no loss."""
+    world.forget(attempt, "removed")
+    job = world.jobs.get(attempt.job)
+    if job is None:
+        return
+    grant = world.grants.get(job.number)
+    if grant is not None and grant.attempt == attempt.number:
+        world.grants.put(job.number, None)
+    text = f"{attempt.node} is gone for good"
+    if job.current != attempt.number or job.state is State.CANCELING:
+        left(world, job)
+    elif job.state is State.PAUSED:
+        world.change(job, current=0)
+    else:
+        world.move(job, State.QUEUED, "node_gone", text, node=attempt.node, current=0)
 
 
 # ---- attempts that come back -------------------------------------------------------------------------------------
@@ -237,7 +257,7 @@ def _ahead(world: World, attempt: Attempt, beat: Beat, rival: Attempt) -> bool:
 
 def _take_back(world: World, job: Job, attempt: Attempt) -> None:
     """The farm counts on this attempt again; a loss that was none is taken back (P8)."""
-    fields = {
+    fields: dict[str, Any] = {
         "current": attempt.number,
         "lost": tuple(n for n in job.lost if n != attempt.number),
         "verdict": None,

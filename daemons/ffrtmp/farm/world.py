@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 
 from .effects import AttemptOver, Changes, Effect, Record, SendOrder
 from .events import Hello
-from .job import Attempt, AttemptId, Failure, Grant, Job, Queue, State, Want, check
+from .job import Attempt, AttemptId, Failure, Grant, Job, Queue, State, Terms, Want, check
 from .node import Contact, Node
 from .queue import LaneKey, Lanes
 from .rules import Rules
@@ -150,10 +150,12 @@ class World:
         self.dirty_nodes: set[str] = set()
         self.dirty_lanes: set[LaneKey] = set()
         self.dirty_all = True
+        self.terms: dict[Terms, Terms] = {}  # one object for equal ones
         # Kept for pace only; forgetting them costs a repeated message.
         self.sent_s: dict[AttemptId, float] = {}
         for name, value in {
             "lineage": lineage,
+            "turn": 0,
             "next_job": 1,
             "paused_queues": frozenset(),
             "reservation": None,
@@ -302,6 +304,12 @@ class World:
 
     # ---- the ways of changing ------------------------------------------------------------------------------------
 
+    def born(self, job: Job, kind: str, text: str, node: str = "") -> None:
+        """A job is there for the first time."""
+        check(None, job.state)
+        self.effects.append(Record(job.number, job.current, None, job.state, kind, text, node, job.failure))
+        (self.ended if job.terminal else self.jobs).put(job.number, job)
+
     def move(
         self,
         job: Job,
@@ -311,7 +319,7 @@ class World:
         *,
         about: int | None = None,
         node: str = "",
-        failure: Failure | None = None,
+        cause: Failure | None = None,
         **fields: Any,
     ) -> Job:
         """Take an edge of the table and write it down (P10). A job that ends gives up whatever is left of it.
@@ -321,7 +329,7 @@ class World:
         check(job.state, state)
         new = replace(job, state=state, **fields)
         self.effects.append(
-            Record(job.number, job.current if about is None else about, job.state, state, kind, text, node, failure)
+            Record(job.number, job.current if about is None else about, job.state, state, kind, text, node, cause)
         )
         if new.terminal:
             self.jobs.put(job.number, None)

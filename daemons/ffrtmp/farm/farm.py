@@ -1,0 +1,279 @@
+"""The farm: one door for everything that can happen, and one question about time.
+
+`apply(event, now_s)` changes the tables and returns what the shell is to do once the change is committed. If a rule raises,
+that event alone is undone and the exception goes on to the caller; the farm is as it was before.
+
+`due(now_s)` lists the events of time that are to be applied now; it changes nothing.
+
+The shell's turn is: apply what has arrived, apply what is due (the last is always `Place`), `take_changes`, commit; on a commit
+that failed, `undo_turn`. See DESIGN section 4 and ffrtmp_master/turn.py.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from . import events as ev
+from . import placement, publish, recovery, requests, sessions
+from .effects import Changes, Effect, SendAck, SendAssign
+from .job import Attempt, Grant, Job, Queue, State, Want
+from .node import Node
+from .rules import Rules
+from .world import World
+
+_DUE_AT_ONCE = 1000
+
+
+class Farm:
+    """The rules of DESIGN sections 3 to 7 over one `World`."""
+
+    def __init__(self, rules: Rules, *, lineage: str, now_s: float) -> None:
+        """An empty farm; `restore` fills it from a store."""
+        self.world = World(rules, lineage, now_s)
+
+    def restore(
+        self,
+        *,
+        turn: int,
+        next_job: int,
+        ancestors: dict[str, int],
+        paused_queues: frozenset[Queue],
+        jobs: Iterable[Job],
+        attempts: Iterable[Attempt],
+        grants: Iterable[Grant],
+        nodes: Iterable[Node],
+    ) -> None:
+        """Take over what a store has. Grants run anew from now: what was sent before the restart may still be used."""
+        world = self.world
+        for node in nodes:
+            world.nodes.restore(node.name, node)
+        for job in jobs:
+            shared = replace(job, terms=world.terms.setdefault(job.terms, job.terms))
+            world.jobs.restore(job.number, shared)
+        for attempt in attempts:
+            world.attempts.restore(attempt.id, attempt)
+        for grant in grants:
+            until_s = world.now_s + world.rules.grant_ttl_s
+            world.grants.restore(grant.job, replace(grant, until_s=until_s, settling=""))
+        for lineage, left_at in ancestors.items():
+            world.ancestors.restore(lineage, left_at)
+        world.set("turn", turn)
+        world.set("next_job", next_job)
+        world.set("paused_queues", paused_queues)
+        world.undo.clear()
+
+    # ---- the turn ------------------------------------------------------------------------------------------------
+
+    def begin_turn(self, turn: int) -> None:
+        """The number under which what follows will be committed."""
+        self.world.set("turn", turn)
+
+    def apply(self, event: ev.Event, now_s: float) -> list[Effect]:
+        """Let one thing happen. Raises what a rule raises, with the event undone."""
+        world = self.world
+        world.now_s = max(world.now_s, now_s)
+        mark = len(world.undo)
+        world.effects = []
+        try:
+            self._dispatch(event)
+        except BaseException:
+            world.undo_to(mark)
+            world.effects = []
+            raise
+        return world.effects
+
+    def take_changes(self) -> tuple[Changes, dict[int, Job]]:
+        """What this turn writes: rows by table, and the jobs that ended."""
+        return self.world.take_changes()
+
+    def undo_turn(self) -> None:
+        """Nothing of this turn has happened. Only before `take_changes`."""
+        self.world.undo_to(0)
+
+    def _dispatch(self, event: ev.Event) -> None:
+        world = self.world
+        user = _USERS.get(type(event))
+        if user is not None:
+            user(world, event)
+        elif isinstance(event, ev.Hello):
+            sessions.hello(world, event)
+        elif isinstance(event, ev.Unreachable):
+            self._unreachable(event)
+        elif isinstance(event, ev.AgentEvent):
+            self._agent(event)
+        elif isinstance(event, ev.TimeEvent):
+            self._time(event)
+        else:
+            raise TypeError(f"not an event: {event!r}")
+
+    # ---- agents --------------------------------------------------------------------------------------------------
+
+    def _agent(self, event: ev.AgentEvent) -> None:
+        world = self.world
+        contact = sessions.session_of(world, event.node, event.connection, event.session)
+        if contact is None:
+            return
+        contact = sessions.heard(world, event.node, contact)
+        if isinstance(event, ev.Heartbeat):
+            sessions.heartbeat(world, event, contact)
+        elif isinstance(event, ev.Goodbye):
+            world.contacts.put(event.node, replace(contact, away=True))
+        elif isinstance(event, ev.Adopt):
+            sessions.adopt(world, event)
+        elif isinstance(event, ev.Settled):
+            other = world.by_identity.get((event.uuid, event.number))
+            if other is not None:
+                publish.settled(world, event, world.attempts[other])
+        else:
+            self._of_attempt(event, self._own(event.node, event.uuid, event.number))
+
+    def _own(self, node: str, uuid: str, number: int) -> Attempt | None:
+        """The attempt of that identity if it is on this node: a node speaks for nobody else's."""
+        key = self.world.by_identity.get((uuid, number))
+        attempt = self.world.attempts.get(key) if key is not None else None
+        return attempt if attempt is not None and attempt.node == node else None
+
+    def _of_attempt(
+        self,
+        event: ev.Accepted | ev.Refused | ev.PublishRequest | ev.Published | ev.NotPublished | ev.Ended,
+        attempt: Attempt | None,
+    ) -> None:
+        world = self.world
+        if isinstance(event, ev.Accepted):
+            sessions.heard_accepted(world, event, attempt)
+        elif isinstance(event, ev.Refused):
+            if attempt is not None:
+                sessions.refused(world, event, attempt)
+        elif isinstance(event, ev.PublishRequest):
+            publish.requested(world, event, attempt)
+        elif isinstance(event, ev.Published):
+            number = world.by_uuid.get(event.uuid)
+            publish.published(world, event, world.jobs.get(number) if number is not None else None, attempt)
+            world.effects.append(SendAck(event.node, event.item))
+        else:
+            if attempt is not None and isinstance(event, ev.NotPublished):
+                publish.not_published(world, event, attempt)
+            elif attempt is not None and isinstance(event, ev.Ended):
+                recovery.ended(world, attempt, event.how, event.failure, event.jitter)
+            world.effects.append(SendAck(event.node, event.item))
+
+    def _unreachable(self, event: ev.Unreachable) -> None:
+        for name in list(self.world.newcomers):
+            contact = self.world.contacts.get(name)
+            if contact is not None and contact.connection == event.connection:
+                sessions.no_sign(self.world, name)
+
+    # ---- time ----------------------------------------------------------------------------------------------------
+
+    def due(self, now_s: float) -> list[ev.TimeEvent]:
+        """What time brings at `now_s`, in the order in which it is to be applied; `Place` is the last."""
+        world = self.world
+        now_s = max(world.now_s, now_s)
+        events: list[ev.TimeEvent] = [ev.LookAtNodes()]
+        if not world.value("grace_over") and now_s - world.value("started_s") >= world.rules.reconnect_grace_s:
+            events.append(ev.GraceOver())
+        events += [ev.NewcomerDue(name) for name in world.newcomers if world.newcomers[name].until_s <= now_s]
+        events += [ev.AttemptDue(a.id) for a in world.attempts.rows() if self._repeat(a, now_s)]
+        events += [ev.GrantDue(g.job) for g in world.grants.rows() if self._settle(g, now_s)]
+        events += [ev.JobDue(number) for number in self._backoff_over(now_s)]
+        events.append(ev.Place())
+        return events
+
+    def _repeat(self, attempt: Attempt, now_s: float) -> bool:
+        """Whether the node and the farm disagree on this attempt, and the last order is a while ago."""
+        if now_s - self.world.sent_s.get(attempt.id, 0.0) < self.world.rules.resend_s:
+            return False
+        contact = self.world.in_contact(attempt.node)
+        if contact is None or contact.away:
+            return False
+        if not attempt.accepted or attempt.want in (Want.DISCARD, Want.STOP):
+            return True
+        beat = contact.beats.get(attempt.id)
+        stands = beat is not None and beat.stage == "paused"
+        return (attempt.want is Want.PAUSE) != stands and not attempt.paused
+
+    def _settle(self, grant: Grant, now_s: float) -> bool:
+        """Whether the grant's holder is lost and its right is over by any clock."""
+        attempt = self.world.attempts.get((grant.job, grant.attempt))
+        if attempt is None or not attempt.doubted:
+            return False
+        rules = self.world.rules
+        if attempt.live:
+            contact = self.world.contacts.get(attempt.node)
+            heard_s = contact.heard_at_s if contact is not None else float(self.world.value("started_s"))
+            return now_s >= heard_s + rules.lost_after_live_s + rules.lease_margin_s
+        if now_s - self.world.sent_s.get(attempt.id, 0.0) < rules.resend_s:
+            return False
+        return now_s >= grant.until_s + rules.grant_margin_s
+
+    def _backoff_over(self, now_s: float) -> list[int]:
+        heap = self.world.backoff
+        ready: list[tuple[float, int]] = []
+        while heap and heap[0][0] <= now_s and len(ready) < _DUE_AT_ONCE:
+            due_s, number = heapq.heappop(heap)
+            job = self.world.jobs.get(number)
+            if job is not None and job.state is State.RETRYING and job.due_s == due_s:
+                ready.append((due_s, number))
+        for entry in ready:
+            heapq.heappush(heap, entry)  # it goes when it is found to be no longer true
+        return [number for _due_s, number in ready]
+
+    def _time(self, event: ev.TimeEvent) -> None:
+        world = self.world
+        if isinstance(event, ev.LookAtNodes):
+            sessions.look(world)
+        elif isinstance(event, ev.GraceOver):
+            sessions.grace_over(world)
+        elif isinstance(event, ev.NewcomerDue):
+            sessions.no_sign(world, event.node)
+        elif isinstance(event, ev.AttemptDue):
+            self._attempt_due(world.attempts.get(event.attempt))
+        elif isinstance(event, ev.JobDue):
+            job = world.jobs.get(event.job)
+            if job is not None:
+                recovery.due(world, job)
+        elif isinstance(event, ev.GrantDue):
+            grant = world.grants.get(event.job)
+            if grant is not None:
+                world.sent_s[(grant.job, grant.attempt)] = world.now_s
+                publish.due(world, grant)
+        else:
+            placement.place(world)
+
+    def _attempt_due(self, attempt: Attempt | None) -> None:
+        """Repeat an order; an offer that nobody took in time burns its number."""
+        world = self.world
+        if attempt is None:
+            return
+        if attempt.accepted or attempt.given_up:
+            world.order(attempt)
+            return
+        if world.now_s - attempt.offered_s < world.rules.accept_timeout_s:
+            world.sent_s[attempt.id] = world.now_s
+            world.effects.append(SendAssign(attempt.node, attempt.id))
+            return
+        job = world.jobs.get(attempt.job)
+        sessions.hold(world, attempt.node)
+        world.give_up(attempt)
+        if job is not None and job.current == attempt.number and job.state is State.ASSIGNED:
+            text = f"{attempt.node} did not take attempt {attempt.number} in time"
+            world.move(job, State.QUEUED, "not_accepted", text, node=attempt.node, current=0)
+
+
+_USERS: dict[type, Callable[[World, Any], None]] = {
+    ev.Submit: requests.submit,
+    ev.Cancel: requests.cancel,
+    ev.Stop: requests.stop,
+    ev.Pause: requests.pause,
+    ev.Resume: requests.resume,
+    ev.Update: requests.update,
+    ev.SetQueue: requests.set_queue,
+    ev.AddNode: requests.add_node,
+    ev.DrainNode: requests.drain_node,
+    ev.AcceptNode: requests.accept_node,
+    ev.RemoveNode: requests.remove_node,
+    ev.LabelNode: requests.label_node,
+}

@@ -1,0 +1,418 @@
+"""Conversations with nodes: who is let in (P9), what they are told, who has fallen silent.
+
+A node is its key. A key has at most one session, and an address belongs to one node in contact. When a Hello meets a live
+session of the same key (or of the same address under another key), the old one is asked for a sign. It answers: the
+newcomer is a copy, and gets 409. It is silent, or its connection is closed: the newcomer takes over. A start counter that
+went back tells of a reverted snapshot or a copied state folder; an operator must say that this is meant.
+
+A restored master knows less than its agents. They carry the lineage and the turn that they last heard: an agent that is
+ahead of the store proves the restore. From then on the farm is another lineage, skips numbers, and asks for the attempts
+that it does not know instead of having them discarded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from . import recovery
+from .effects import Directive, NewLineage, SendNoSession, SendOrder, SendSign, SendSorry, SendWelcome
+from .events import Accepted, Adopt, Heartbeat, Hello, Refused, Report
+from .job import Attempt, AttemptId, Job, Phase, State, Want
+from .node import Beat, Contact
+from .world import Newcomer, World
+
+NUMBERS_SKIPPED = 100  # attempt numbers left out after a restore: those of the lost future may be on their way
+
+
+# ---- hello -------------------------------------------------------------------------------------------------------
+
+
+def hello(world: World, event: Hello) -> None:
+    """A node asks for a session."""
+    node = world.nodes.get(event.node)
+    if node is None:
+        sorry(world, event, 403, "this key belongs to no node", "ask for a new ticket: ffrtmpctl nodes invite")
+        return
+    contact = world.in_contact(event.node)
+    if contact is not None and contact.connection == event.connection and contact.incarnation == event.incarnation:
+        _welcome(world, event, contact.session)  # the Welcome was lost
+        return
+    rival = event.node if contact is not None else _holder(world, event)
+    if rival is None:
+        admit(world, event)
+        return
+    waiting = world.newcomers.get(rival)
+    if waiting is not None:
+        if waiting.hello.connection != event.connection:
+            sorry(world, event, 409, "another newcomer is being looked at", "", retry=True)
+        return
+    old = world.contacts[rival]
+    world.newcomers.put(rival, Newcomer(event, world.now_s + world.rules.sign_s, rival))
+    world.effects.append(SendSign(old.connection, old.session))
+
+
+def _holder(world: World, event: Hello) -> str | None:
+    """The other node in contact that has the newcomer's address."""
+    for node in world.nodes.rows():
+        if node.name != event.node and node.address == event.address and world.in_contact(node.name) is not None:
+            return node.name
+    return None
+
+
+def sign(world: World, name: str) -> None:
+    """A node that was asked for a sign has been heard: whoever claims to be it, or to have its address, is refused."""
+    waiting = world.newcomers.get(name)
+    if waiting is None:
+        return
+    world.newcomers.put(name, None)
+    event = waiting.hello
+    if event.node == name:
+        sorry(
+            world,
+            event,
+            409,
+            f"node {name} is alive with this same key: this is a copy of it",
+            "make a key of its own for this host: ffrtmpctl nodes invite, then ffrtmp-agent join TICKET",
+        )
+    else:
+        sorry(
+            world,
+            event,
+            409,
+            f"address {event.address} belongs to node {name}, which is in contact",
+            f"give --address another value, or remove that node: ffrtmpctl nodes remove {name}",
+        )
+
+
+def no_sign(world: World, name: str) -> None:
+    """A node that was asked is silent, or its connection is closed: the newcomer takes over."""
+    waiting = world.newcomers.get(name)
+    if waiting is None:
+        return
+    world.newcomers.put(name, None)
+    if waiting.hello.node != name:
+        call_lost(world, name, "gave no sign when another node came with its address")
+    admit(world, waiting.hello)
+
+
+def admit(world: World, event: Hello) -> None:
+    """Open a session, unless the start counter went back."""
+    node = world.nodes[event.node]
+    if event.incarnation < node.incarnation and not node.accept_lower:
+        sorry(
+            world,
+            event,
+            409,
+            f"node {event.node} was started {node.incarnation} times, and this one {event.incarnation}: a copy, or a snapshot",
+            f"if this is the right one: ffrtmpctl nodes accept {event.node}",
+        )
+        return
+    _lineage(world, event)
+    now = replace(
+        node,
+        address=event.address,
+        capacity=event.capacity,
+        incarnation=event.incarnation,
+        accept_lower=False,
+    )
+    if now != node:
+        world.nodes.put(event.node, now)
+    world.contacts.put(
+        event.node,
+        Contact(event.token, event.connection, event.incarnation, event.boot_id, world.listening_s, world.now_s),
+    )
+    world.dirty_nodes.add(event.node)
+    _welcome(world, event, event.token)
+
+
+def _welcome(world: World, event: Hello, session: int) -> None:
+    directives = _directives(world, event)
+    world.effects.append(SendWelcome(event.connection, event.node, session, directives))
+    for attempt in world.attempts_on(event.node):
+        if attempt.want in (Want.PAUSE, Want.STOP):
+            world.order(attempt)
+
+
+def _directives(world: World, event: Hello) -> tuple[Directive, ...]:
+    """Go through what the node has, then through what it should have and does not name."""
+    directives = []
+    beats: dict[AttemptId, Beat] = {}
+    offered: set[tuple[str, int]] = set()
+    ahead = _is_ahead(world, event)
+    for report in event.reports:
+        key = world.by_identity.get((report.uuid, report.number)) or _rediscovered(world, event, report, ahead)
+        attempt = world.attempts.get(key) if key is not None else None
+        if attempt is None or attempt.node != event.node:
+            stranger = ahead and report.uuid in event.strangers
+            if stranger:
+                offered.add((report.uuid, report.number))
+            directives.append(Directive(report.uuid, report.number, "offer" if stranger else "stop"))
+            continue
+        beats[attempt.id] = Beat(report.stage, report.phase, report.out_time_s, 0)
+        kept = _back(world, attempt, beats[attempt.id])
+        directives.append(Directive(report.uuid, report.number, "keep" if kept else "stop"))
+    for attempt in world.attempts_on(event.node):
+        if attempt.id not in beats:
+            recovery.ended(world, attempt, "node_lost" if attempt.accepted else "absent", None, 0.0)
+    contact = world.contacts[event.node]
+    world.contacts.put(event.node, replace(contact, beats=beats, offered=frozenset(offered)))
+    return tuple(directives)
+
+
+def _write_beats(world: World, node: str, beats: dict[AttemptId, Beat]) -> None:
+    world.contacts.put(node, replace(world.contacts[node], beats=beats))
+
+
+def _back(world: World, attempt: Attempt, beat: Beat) -> bool:
+    """An attempt is named by its node's Hello; says whether it is kept."""
+    if not attempt.accepted:
+        accepted(world, attempt)
+        attempt = world.attempts[attempt.id]
+    if attempt.doubted:
+        return recovery.returned(world, attempt, beat)
+    return not attempt.given_up
+
+
+# ---- a restored master -------------------------------------------------------------------------------------------
+
+
+def _is_ahead(world: World, event: Hello) -> bool:
+    """Whether the agent has heard of turns that this store does not have, or of a history that it never knew."""
+    if not event.seen_lineage or event.seen_lineage == world.lineage:
+        return False
+    left_at = world.ancestors.get(event.seen_lineage)
+    return left_at is None or event.seen_turn > left_at
+
+
+def _lineage(world: World, event: Hello) -> None:
+    """Notice that the store was put back to an earlier state, and go on as another history."""
+    turn = int(world.value("turn"))
+    if event.seen_lineage == world.lineage and event.seen_turn > turn:
+        parent = world.lineage
+        world.effects.append(NewLineage(event.fresh_lineage, parent, turn))
+        world.ancestors.put(parent, turn)
+        world.set("lineage", event.fresh_lineage)
+        for job in world.jobs.rows():
+            world.change(job, attempt=job.attempt + NUMBERS_SKIPPED)
+    if _is_ahead(world, event):
+        highest = max([event.seen_job, *(r.job for r in event.reports)])
+        if highest >= world.value("next_job"):
+            world.set("next_job", highest + 1)
+
+
+def _rediscovered(world: World, event: Hello, report: Report, ahead: bool) -> AttemptId | None:
+    """An attempt that the store forgot, of a job that it knows: it is there again, as if it had been doubted."""
+    number = world.by_uuid.get(report.uuid)
+    if not ahead or number is None:
+        return None
+    job = world.jobs[number]
+    attempt = _found(job, report, event.node)
+    world.attempts.put(attempt.id, attempt)
+    if report.number > job.attempt:
+        world.change(job, attempt=report.number)
+    return attempt.id
+
+
+def _found(job: Job, report: Report, node: str) -> Attempt:
+    return Attempt(
+        job.number,
+        report.number,
+        job.uuid,
+        node,
+        job.terms.requirements,
+        job.terms.live,
+        accepted=True,
+        doubted=True,
+        paused=report.stage == "paused",
+    )
+
+
+def adopt(world: World, event: Adopt) -> None:
+    """A job that a restored store has never heard of, offered by the node that runs it."""
+    if event.uuid in world.by_uuid or (event.uuid, event.number) in world.by_identity:
+        return  # offered twice
+    number = event.job
+    if number == 0 or number in world.jobs:
+        number = int(world.value("next_job"))
+    world.set("next_job", max(int(world.value("next_job")), number + 1))
+    job = Job(number, event.uuid, event.terms, world.now_s, State.RUNNING, attempt=event.number, current=event.number)
+    world.born(
+        job, "adopted", f"{event.node} runs it; this master was restored from before it was submitted", event.node
+    )
+    attempt = Attempt(
+        number, event.number, event.uuid, event.node, event.terms.requirements, event.terms.live, accepted=True
+    )
+    world.attempts.put(attempt.id, attempt)
+
+
+# ---- while a session lasts ---------------------------------------------------------------------------------------
+
+
+def session_of(world: World, name: str, connection: bytes, session: int) -> Contact | None:
+    """The live session that a message belongs to; None, and the sender is told to say Hello, for any other."""
+    contact = world.in_contact(name)
+    if contact is None or contact.session != session or contact.connection != connection:
+        world.effects.append(SendNoSession(connection, session))
+        return None
+    return contact
+
+
+def heard(world: World, name: str, contact: Contact) -> Contact:
+    """Any message of a live session counts as a sign of life."""
+    sign(world, name)
+    contact = replace(contact, heard_s=world.listening_s, heard_at_s=world.now_s, suspected_s=0.0)
+    world.contacts.put(name, contact)
+    return contact
+
+
+def heartbeat(world: World, event: Heartbeat, contact: Contact) -> None:
+    """Compare what the node has with what it should have."""
+    if event.capacity is not None:
+        node = world.nodes[event.node]
+        if node.capacity != event.capacity:
+            world.nodes.put(event.node, replace(node, capacity=event.capacity))
+    beats: dict[AttemptId, Beat] = {}
+    for report in event.reports:
+        key = world.by_identity.get((report.uuid, report.number))
+        attempt = world.attempts.get(key) if key is not None else None
+        if attempt is None or attempt.node != event.node:
+            _stranger(world, event.node, report)
+            continue
+        beats[attempt.id] = Beat(report.stage, report.phase, report.out_time_s, event.number)
+        if not attempt.accepted:
+            accepted(world, attempt)
+        follow(world, world.attempts[attempt.id], report)
+    _missing(world, event, contact, beats)
+    _write_beats(world, event.node, beats)
+
+
+def _stranger(world: World, node: str, report: Report) -> None:
+    """An attempt that the farm does not know (any more). One that waits for its adoption is left alone."""
+    if (report.uuid, report.number) not in world.contacts[node].offered:
+        world.effects.append(SendOrder(node, report.uuid, report.number, Want.DISCARD))
+
+
+def _missing(world: World, event: Heartbeat, contact: Contact, beats: dict[AttemptId, Beat]) -> None:
+    """What the node had in an earlier heartbeat and does not name any more has vanished."""
+    for attempt in world.attempts_on(event.node):
+        if attempt.id in beats:
+            continue
+        before = contact.beats.get(attempt.id)
+        if before is None:
+            continue
+        if attempt.accepted and before.number < event.number:
+            recovery.ended(world, attempt, "absent", None, 0.0)
+        else:
+            beats[attempt.id] = before
+
+
+def accepted(world: World, attempt: Attempt) -> None:
+    """The attempt's directory is on its node's disk."""
+    attempt = world.alter(attempt, accepted=True)
+    job = world.jobs.get(attempt.job)
+    if job is None or attempt.given_up:
+        world.order(attempt)
+    elif job.current == attempt.number and job.state is State.ASSIGNED:
+        world.move(job, State.RUNNING, "running", f"{attempt.node} runs attempt {attempt.number}", node=attempt.node)
+        if attempt.want is not Want.RUN:
+            world.order(attempt)
+
+
+def heard_accepted(world: World, event: Accepted, attempt: Attempt | None) -> None:
+    """The node says that it took an attempt, as of its heartbeat `event.heartbeat`."""
+    if attempt is None:
+        world.effects.append(SendOrder(event.node, event.uuid, event.number, Want.DISCARD))
+        return
+    contact = world.contacts[event.node]
+    if attempt.id not in contact.beats:
+        first = Beat("starting", Phase.ENCODING, 0.0, event.heartbeat)
+        _write_beats(world, event.node, {**contact.beats, attempt.id: first})
+    if not attempt.accepted:
+        accepted(world, attempt)
+
+
+def refused(world: World, event: Refused, attempt: Attempt) -> None:
+    """The node made no attempt. Without a failure it has no room just now, and gets nothing for a while."""
+    world.forget(attempt, "refused", event.failure)
+    job = world.jobs.get(attempt.job)
+    if event.failure is None:
+        hold(world, event.node)
+    if job is None:
+        return
+    if attempt.given_up or job.current != attempt.number or job.state is not State.ASSIGNED:
+        recovery.left(world, job)
+    elif event.failure is None:
+        world.move(job, State.QUEUED, "refused", f"{event.node}: {event.detail}", node=event.node, current=0)
+    else:
+        recovery.failed(world, job, attempt, event.failure, 0.0)
+
+
+def hold(world: World, node: str) -> None:
+    """No work for a node for a while."""
+    contact = world.contacts.get(node)
+    if contact is not None:
+        world.contacts.put(node, replace(contact, hold_until_s=world.now_s + world.rules.hold_s))
+
+
+def follow(world: World, attempt: Attempt, report: Report) -> None:
+    """Bring the job's state in line with what its attempt does."""
+    job = world.jobs.get(attempt.job)
+    if job is None or attempt.given_up or job.current != attempt.number:
+        return
+    if report.stage == "paused" and attempt.want is Want.PAUSE:
+        if not attempt.paused:
+            world.alter(attempt, paused=True)
+        if job.state in (State.RUNNING, State.RESUMING):
+            world.move(job, State.PAUSED, "paused", f"attempt {attempt.number} stands still", node=attempt.node)
+    elif report.stage == "running" and attempt.want is Want.RUN and job.state in (State.RESUMING, State.PAUSED):
+        world.move(job, State.RUNNING, "resumed", f"attempt {attempt.number} runs again", node=attempt.node)
+
+
+# ---- silence -----------------------------------------------------------------------------------------------------
+
+
+def look(world: World) -> None:
+    """Who has been silent for too long? The master doubts itself first."""
+    gap = world.now_s - float(world.value("looked_s"))
+    world.set("looked_s", world.now_s)
+    if gap > world.rules.heartbeat_s:
+        world.set("deaf_s", float(world.value("deaf_s")) + gap)
+    there = [n for n in world.contacts if world.in_contact(n) is not None]
+    silent = [n for n in there if _silent(world, n)]
+    doubtful = len(there) >= 3 and 2 * len(silent) > len(there)
+    for name in silent:
+        contact = world.contacts[name]
+        if not doubtful or (contact.suspected_s and world.now_s - contact.suspected_s >= world.rules.self_doubt_s):
+            call_lost(world, name, "has not been heard")
+        elif not contact.suspected_s:
+            world.contacts.put(name, replace(contact, suspected_s=world.now_s))
+
+
+def _silent(world: World, name: str) -> bool:
+    contact = world.contacts[name]
+    rules = world.rules
+    live = any(a.live and not a.given_up for a in world.attempts_on(name))
+    allowed = rules.away_after_s if contact.away else rules.lost_after_live_s if live else rules.lost_after_s
+    return world.listening_s - contact.heard_s > allowed
+
+
+def call_lost(world: World, name: str, why: str) -> None:
+    """The session is void; what runs there is doubted."""
+    contact = world.contacts[name]
+    world.contacts.put(name, replace(contact, lost=True))
+    recovery.lose_node(world, name, contact.heard_at_s, why)
+
+
+def grace_over(world: World) -> None:
+    """After a start of the master: whoever holds attempts and has not come back by now is lost."""
+    world.set("grace_over", True)
+    for name in world.nodes:
+        if world.contacts.get(name) is None and world.on_node.get(name):
+            recovery.lose_node(
+                world, name, float(world.value("started_s")), "did not come back to the restarted master"
+            )
+
+
+def sorry(world: World, event: Hello, status: int, detail: str, hint: str, *, retry: bool = False) -> None:
+    """Refuse a Hello."""
+    world.effects.append(SendSorry(event.connection, status, detail, hint, retry))
