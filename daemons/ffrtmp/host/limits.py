@@ -1,4 +1,4 @@
-"""How much of this host jobs may have: what its owner says, else what was measured less a reserve for the host itself."""
+"""How much of this host jobs may have: what its owner says, else what was measured less a reserve for the host."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def capacity(room: Usable, *, cpu: float = 0.0, memory_bytes: int = 0, max_concu
         raise FarmError("what a host offers cannot be negative", hint="0 means by measure", code=Exit.CONFIG)
     if memory_bytes > room.memory_bytes:
         raise FarmError(
-            f"memory = {format_size(memory_bytes)} is more than the {format_size(room.memory_bytes)} that this host has",
+            f"{format_size(memory_bytes)} of memory cannot be offered: this host has {format_size(room.memory_bytes)}",
             hint="offer less, or leave memory out: what there is less a reserve is offered then",
             code=Exit.CONFIG,
         )

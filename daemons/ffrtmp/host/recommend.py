@@ -67,7 +67,7 @@ def _cores(facts: Facts) -> tuple[int, str]:
     if facts.hardware == "desktop":
         kept = max(1, count // 4)
         return max(1, count - kept), f"a desktop: {kept} of its {count} cores kept for the person who uses it"
-    return count, f"a server: all {count} usable cores, since jobs yield to what else runs"
+    return count, f"a server is there for the farm: all {count} usable cores"
 
 
 def _memory(facts: Facts) -> tuple[int, str]:
@@ -75,7 +75,7 @@ def _memory(facts: Facts) -> tuple[int, str]:
     share = {"laptop": total // 2, "desktop": total // 4}.get(facts.hardware, 0)
     kept = max(share, reserve_bytes(total))
     offered = max(total - kept, 0) // _MEMORY_STEP_BYTES * _MEMORY_STEP_BYTES or total // 2
-    user = "the system, the agent" + (" and the person who uses it" if share else "")
+    user = "the system and the person who uses it" if share else "the system and the agent"
     return offered, f"{_gib(total - offered)} of {_gib(total)} kept for {user}"
 
 
