@@ -117,12 +117,12 @@ class Hub:
         self._entering = 0  # admitted since the connections were counted
         _seed_rand()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._doorkeeper = Doorkeeper(self._context, self._may_enter, self._has_room, self._complaints)
+        self._socket = _router(self._context, server_keys)
         try:
-            self._doorkeeper = Doorkeeper(self._context, self._may_enter, self._has_room, self._complaints)
-            self._socket = _router(self._context, server_keys)
             self._bind(endpoint)
-        except BaseException:
-            self._context.destroy(linger=0)
+        except FarmError:
+            self._end()
             raise
         self._census = Census(_port(self.endpoint))
         self._drain = Drain(self._socket, self._take)
@@ -179,6 +179,9 @@ class Hub:
             return
         self._watch.cancel()
         self._drain.close()
+        self._end()
+
+    def _end(self) -> None:
         self._doorkeeper.close()
         self._socket.close()
         self._context.term()
