@@ -1,0 +1,138 @@
+"""Nodes."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from ffrtmp.api import Invitation, InviteRequest, Labels, NodeView, Page, RootView
+from ffrtmp.errors import Exit, FarmError
+
+from ..client import decode, pages, path_of
+from ..context import Context
+from ..render import cores, details, duration, local_time, size, table
+from .jobs import joined, tell_done
+
+HEAD = ("NODE", "STATE", "ADDRESS", "JOBS", "CPU", "MEMORY", "LOAD", "HEARD", "LABELS")
+
+
+def list_nodes(args: Namespace, context: Context) -> int:
+    """All nodes."""
+    bodies = list(pages(context.master, "/v1/nodes", {}))
+    if context.json:
+        context.document(joined(bodies))
+        return Exit.DONE
+    views = [view for body in bodies for view in decode(body, Page[NodeView]).items]
+    table(context.out, HEAD, (_row(view) for view in views))
+    if not views:
+        context.note("there is no node yet; `ffrtmpctl nodes invite` makes a ticket for one")
+    return Exit.DONE
+
+
+def _row(view: NodeView) -> tuple[str, ...]:
+    return (
+        view.node,
+        view.state,
+        view.address,
+        f"{view.slots_used}/{view.slots}",
+        f"{cores(view.cpu_used_milli)}/{cores(view.cpu_milli)}",
+        f"{size(view.memory_used_bytes)}/{size(view.memory_bytes)}",
+        f"{view.load[0]:.1f}" if view.load else "",
+        _heard(view),
+        " ".join(view.labels),
+    )
+
+
+def _heard(view: NodeView) -> str:
+    return "" if view.heard_s is None else f"{duration(view.heard_s)} ago"
+
+
+def describe(args: Namespace, context: Context) -> int:
+    """All of one node."""
+    reply = context.master.call("GET", path_of("nodes", args.node))
+    if context.json:
+        context.document(reply.body)
+        return Exit.DONE
+    view = reply.into(NodeView)
+    heard = _heard(view)
+    context.say(f"node {view.node} is {view.state}" + (f", heard {heard}" if heard else ""))
+    details(context.out, _about(view))
+    if view.roots:
+        context.say("  media roots")
+        for root in view.roots:
+            context.say(f"    {_root(root)}")
+    if view.facts:
+        context.say("  facts")
+        details(context.out, [(name, _fact(view.facts[name])) for name in sorted(view.facts)], indent="    ")
+    return Exit.DONE
+
+
+def _about(view: NodeView) -> list[tuple[str, str]]:
+    return [
+        ("address", view.address),
+        ("key", view.key),
+        ("labels", " ".join(view.labels)),
+        ("jobs", f"{view.slots_used} of {view.slots}" + (f": {' '.join(view.jobs)}" if view.jobs else "")),
+        ("cores", f"{cores(view.cpu_used_milli)} of {cores(view.cpu_milli)}"),
+        ("memory", f"{size(view.memory_used_bytes)} of {size(view.memory_bytes)}"),
+        ("free memory", size(view.free_memory_bytes) if view.free_memory_bytes else ""),
+        ("load", " ".join(f"{load:.2f}" for load in view.load)),
+        ("life", str(view.incarnation or "")),
+        ("engines", " ".join(view.engines)),
+        ("encoders", " ".join(view.encoders)),
+        ("protocols", " ".join(view.protocols)),
+    ]
+
+
+def _root(root: RootView) -> str:
+    rights = " and ".join(word for word, has in (("read", root.readable), ("written", root.writable)) if has)
+    return f"{root.name}: {root.path}, {rights or 'not used'}, {size(root.free_bytes)} free ({root.identity})"
+
+
+def _fact(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return " ".join(str(item) for item in value)
+    return str(value)
+
+
+def invite(args: Namespace, context: Context) -> int:
+    """A ticket for another host."""
+    body = InviteRequest(name=args.name, expires_s=args.expires, address=args.address, replace=args.replace)
+    reply = context.master.call("POST", "/v1/nodes/invite", body=body)
+    if context.json:
+        context.document(reply.body)
+        return Exit.DONE
+    ticket = reply.into(Invitation)
+    context.note(f"good for one host, until {local_time(ticket.expires)}; on that host say:")
+    context.out.write(f"ffrtmp-agent join {ticket.ticket}\n")
+    if ticket.opened:
+        context.note(f"the master now listens for agents on the network, at {ticket.hub}")
+    return Exit.DONE
+
+
+def order(args: Namespace, context: Context) -> int:
+    """accept, drain, resume."""
+    reply = context.master.call("POST", path_of("nodes", args.node, args.verb), repeatable=True)
+    tell_done(context, f"node {args.node}", reply.body, args.verb)
+    return Exit.DONE
+
+
+def remove(args: Namespace, context: Context) -> int:
+    """Take one out for good."""
+    reply = context.master.call("DELETE", path_of("nodes", args.node), query={"force": 1 if args.force else None})
+    tell_done(context, f"node {args.node}", reply.body, "removed")
+    return Exit.DONE
+
+
+def label(args: Namespace, context: Context) -> int:
+    """Set the labels."""
+    if bool(args.labels) == args.clear:
+        hint = f"ffrtmpctl nodes label {args.node} fast eu, or --clear"
+        raise FarmError("which labels? give some, or --clear for none", hint=hint, code=Exit.USAGE)
+    body = Labels(labels=tuple(args.labels))
+    tell_done(
+        context,
+        f"node {args.node}",
+        context.master.call("PUT", path_of("nodes", args.node, "labels"), body=body).body,
+        "labelled",
+    )
+    return Exit.DONE

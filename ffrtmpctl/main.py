@@ -1,0 +1,75 @@
+"""ffrtmpctl: read the command line, run one command, say errors as one line and a hint."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TextIO, cast
+
+from ffrtmp.errors import Exit, FarmError
+
+from .context import Command, context_of
+from .parser import build_parser, parse
+from .render import clean
+
+__all__ = ["build_parser", "main"]
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells count
+PIPE_CLOSED = 141  # 128 + SIGPIPE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code, see `ffrtmp.errors.Exit`."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words[: words.index("--") if "--" in words else None]
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+        return code
+    except FarmError as error:
+        return _said(error, error.code, debug)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our answer has enough. What Python would still flush at its end goes nowhere, quietly.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _said(FarmError(f"{where}{error.strerror or error}"), Exit.FAILED, debug)
+    except Exception as error:
+        hint = "this is a defect; please report it with what --debug shows"
+        return _said(FarmError(f"{type(error).__name__}: {error}", hint=hint), Exit.FAILED, debug)
+
+
+def _run(words: Sequence[str]) -> int:
+    args = parse(words)
+    context = context_of(args, sys.stdout, sys.stderr)
+    return command_of(args)(args, context)
+
+
+def command_of(args: Namespace) -> Command:
+    """The function behind a command; only its module is imported."""
+    module, _, function = args.run.partition(":")
+    return cast(Command, getattr(importlib.import_module(f"ffrtmpctl.commands.{module}"), function))
+
+
+def _said(error: FarmError, code: int, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    _report(error, sys.stderr)
+    return int(code)
+
+
+def _report(error: FarmError, err: TextIO) -> None:
+    with suppress(OSError):
+        sys.stdout.flush()
+    err.write(f"ffrtmpctl: {clean(error.what)}\n")
+    if error.hint:
+        err.write(f"hint: {clean(error.hint)}\n")
