@@ -42,6 +42,7 @@ LOG_CHUNK_BYTES = 64 << 10
 
 Stage = Literal["starting", "running", "paused", "ended"]
 PhaseName = Literal["encoding", "verifying", "publishing"]
+How = Literal["failed", "stopped", "completed", "node_lost", "absent"]
 Reason = Literal[
     "capability_mismatch",
     "user_error",
@@ -227,7 +228,7 @@ class Ended(Message, frozen=True):
     item: str
     uuid: str
     attempt: int
-    how: Literal["failed", "stopped", "completed", "node_lost", "absent"]
+    how: How
     failure: Failure | None = None
     results: Results | None = None
 

@@ -38,7 +38,7 @@ def requested(world: World, event: PublishRequest, attempt: Attempt | None) -> N
         return
     job = world.jobs[attempt.job]
     held = world.grants.get(job.number)
-    if held is None or event.request > held.request:
+    if held is None or event.request != held.request:
         until_s = world.now_s + world.rules.grant_ttl_s
         world.grants.put(job.number, Grant(job.number, attempt.number, event.request, event.fingerprint, until_s))
         if held is None:
