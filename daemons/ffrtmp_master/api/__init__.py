@@ -1,0 +1,1 @@
+"""The HTTP API of the master: `server.Server` serves `routes.ROUTES` for a `backend.Backend`."""

@@ -1,0 +1,263 @@
+"""From rows and live data to what the API shows. Pure, and the one place where secrets are masked on their way out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import cast
+
+import msgspec
+from msgspec.structs import replace
+
+from ffrtmp import api
+from ffrtmp.farm.job import Failure, Priority, Queue, State
+from ffrtmp.masking import mask_url
+from ffrtmp.spec import JobSpec, MediaPath, Progress
+
+from .api.backend import Explanation, LiveNode, LiveQueue
+from .store.reader import AttemptRow, EventRow, JobRow
+
+
+def time_text(at_s: float | None) -> str:
+    """Seconds since the epoch as ISO 8601 in UTC with milliseconds; empty for None."""
+    if at_s is None:
+        return ""
+    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def path_text(path: MediaPath) -> str:
+    """ROOT:relative, as people write it."""
+    return f"{path.root}:{path.relative}"
+
+
+def input_text(spec: JobSpec) -> str:
+    """What a job reads, in a few words and without secrets."""
+    source = spec.source
+    if source.path is not None:
+        return path_text(source.path)
+    if source.url:
+        return mask_url(source.url)
+    if source.pattern is None:
+        return ""
+    shown = source.pattern
+    return f"pattern {shown.width}x{shown.height}@{shown.fps:g} {shown.duration_s:g} s"
+
+
+def output_text(spec: JobSpec) -> str:
+    """Where a job writes, without secrets."""
+    if spec.output is not None:
+        return path_text(spec.output)
+    return " ".join(mask_url(each) for each in spec.output_urls)
+
+
+def masked(spec: JobSpec) -> JobSpec:
+    """The specification as it may be shown."""
+    return replace(
+        spec,
+        source=replace(spec.source, url=mask_url(spec.source.url)),
+        output_urls=tuple(mask_url(each) for each in spec.output_urls),
+        arguments=tuple(mask_url(each) for each in spec.arguments),
+        note=mask_url(spec.note),
+    )
+
+
+def failure_view(failure: Failure | None) -> api.FailureView | None:
+    """A failure; the telling line may quote a URL."""
+    if failure is None:
+        return None
+    return api.FailureView(reason=failure.reason.value, line=mask_url(failure.line), hint=mask_url(failure.hint))
+
+
+def job_view(
+    row: JobRow,
+    progress: Progress | None,
+    now_s: float,
+    *,
+    attempts: Sequence[AttemptRow] = (),
+    with_spec: bool = False,
+) -> api.JobView:
+    """A job. `queue_s` runs until it first ran (or ended without); progress is shown while an attempt is there."""
+    spec, state = row.spec, State(row.state)
+    shown = progress if state in (State.RUNNING, State.PAUSED, State.RESUMING) else None
+    return api.JobView(
+        job=row.number,
+        uuid=row.uuid,
+        state=state_name(state),
+        queue=queue_name(row.queue),
+        priority=priority_name(row.priority),
+        scenario=row.scenario,
+        classification=spec.classification,
+        input=input_text(spec),
+        output=output_text(spec),
+        submitted=time_text(row.submitted_s),
+        phase=row.phase if state is State.RUNNING else "",
+        node=row.node,
+        attempt=row.attempt,
+        failures=row.failures,
+        max_retries=row.max_retries,
+        submitted_by=row.submitted_by,
+        started=time_text(row.started_s),
+        ended=time_text(row.ended_s),
+        queue_s=queue_s(row, now_s),
+        percent=_percent(state, shown),
+        eta_s=shown.eta_s if shown and state is State.RUNNING else None,
+        progress=shown,
+        failure=failure_view(row.failure),
+        results=row.results,
+        attempts=tuple(attempt_view(each) for each in attempts),
+        retry_of=spec.retry_of,
+        traceparent=spec.traceparent,
+        note=mask_url(spec.note),
+        spec=masked(spec) if with_spec else None,
+    )
+
+
+def queue_s(row: JobRow, now_s: float) -> float:
+    """Seconds from submission to the first start, to the end where it never started, or until now."""
+    until = next((each for each in (row.started_s, row.ended_s) if each is not None), now_s)
+    return round(max(0.0, until - row.submitted_s), 3)
+
+
+def _percent(state: State, progress: Progress | None) -> float | None:
+    if state is State.COMPLETED:
+        return 100.0
+    return progress.percent if progress else None
+
+
+def attempt_view(row: AttemptRow) -> api.AttemptView:
+    """One attempt, with what it is doing or how it ended."""
+    return api.AttemptView(
+        attempt=row.number,
+        node=row.node,
+        state=_attempt_state(row),
+        started=time_text(row.started_s),
+        ended=time_text(row.ended_s),
+        how=row.how,
+        failure=failure_view(row.failure),
+        log_bytes=row.log_bytes,
+    )
+
+
+def _attempt_state(row: AttemptRow) -> str:
+    if not row.there:
+        return "ended"
+    if row.want == "discard":
+        return "given_up"
+    if row.doubted:
+        return "doubted"
+    if row.paused:
+        return "paused"
+    return "running" if row.accepted else "offered"
+
+
+def history_row(row: EventRow) -> api.HistoryRow:
+    """One row of history."""
+    return api.HistoryRow(
+        seq=row.seq,
+        at=time_text(row.at_s),
+        job=row.job,
+        attempt=row.attempt,
+        after=state_name(row.after),
+        kind=row.kind,
+        text=mask_url(row.text),
+        before=None if row.before is None else state_name(row.before),
+        node=row.node,
+        failure=failure_view(row.failure),
+    )
+
+
+def why(row: JobRow, explained: Explanation | None) -> api.Why:
+    """Why a job is where it is: the rules' own words while it is open, its end when it has ended."""
+    state = State(row.state)
+    if explained is not None:
+        sentence, hint, nodes = explained.sentence, explained.hint, dict(explained.nodes)
+    else:
+        sentence, hint, nodes = _ending(row, state), row.failure.hint if row.failure else "", {}
+    return api.Why(
+        job=row.number, state=state_name(state), sentence=mask_url(sentence), hint=mask_url(hint), nodes=nodes
+    )
+
+
+def _ending(row: JobRow, state: State) -> str:
+    at = time_text(row.ended_s)
+    if state is State.COMPLETED:
+        return f"it completed on {row.node or 'its node'} at {at}, with attempt {row.attempt}"
+    text = f"it {state.value.replace('_', ' ')} at {at}" if state is not State.CANCELED else f"it was canceled at {at}"
+    if state is State.REJECTED:
+        text = f"it was rejected at {at}"
+    if row.failure is None:
+        return text
+    line = f": {row.failure.line}" if row.failure.line else ""
+    return f"{text} after {row.failures} failed attempts, with {row.failure.reason.value}{line}"
+
+
+def node_view(live: LiveNode) -> api.NodeView:
+    """A node, with what it offers and what of it is used."""
+    node, capacity = live.node, live.capacity
+    view = api.NodeView(
+        node=node.name,
+        state=live.state,
+        address=node.address,
+        key=node.key,
+        labels=tuple(sorted({*node.labels, *(capacity.labels if capacity else ())})),
+        jobs=live.jobs,
+        cpu_used_milli=live.cpu_used_milli,
+        memory_used_bytes=live.memory_used_bytes,
+        slots_used=live.slots_used,
+        load=live.load,
+        free_memory_bytes=live.free_memory_bytes,
+        heard_s=live.heard_s,
+        incarnation=node.incarnation,
+        facts=msgspec.to_builtins(live.facts),
+    )
+    if capacity is None:
+        return view
+    return replace(
+        view,
+        cpu_milli=capacity.cpu_milli,
+        memory_bytes=capacity.memory_bytes,
+        slots=capacity.slots,
+        encoders=capacity.encoders,
+        engines=capacity.engines,
+        protocols=capacity.protocols,
+        roots=tuple(
+            api.RootView(
+                name=root.name,
+                identity=root.identity,
+                path=root.path,
+                readable=root.readable,
+                writable=root.writable,
+                free_bytes=root.free_bytes,
+            )
+            for root in capacity.roots
+        ),
+    )
+
+
+def queue_view(live: LiveQueue) -> api.QueueView:
+    """A queue."""
+    return api.QueueView(
+        queue=queue_name(live.queue.label),
+        paused=live.paused,
+        waiting=live.waiting,
+        running=live.running,
+        oldest_s=round(live.oldest_s, 3),
+    )
+
+
+# Rows have words where the API has closed sets of them; the store's CHECKs hold them to the same words.
+
+
+def state_name(state: State | str) -> api.StateName:
+    """A state as the API writes it."""
+    return cast(api.StateName, State(state).value)
+
+
+def queue_name(queue: Queue | str) -> api.QueueName:
+    """A queue as the API writes it."""
+    return cast(api.QueueName, queue.label if isinstance(queue, Queue) else queue)
+
+
+def priority_name(priority: Priority | str) -> api.PriorityName:
+    """A priority as the API writes it."""
+    return cast(api.PriorityName, priority.label if isinstance(priority, Priority) else priority)
