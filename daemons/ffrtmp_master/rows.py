@@ -122,6 +122,7 @@ class Loaded:
     grants: tuple[Grant, ...]
     nodes: tuple[Node, ...]
     tickets: tuple[TicketRow, ...]
+    restored: bool = False  # an older database was put back: `lineage` is new, numbers of jobs and attempts were raised
 
 
 @dataclass(frozen=True, slots=True)
