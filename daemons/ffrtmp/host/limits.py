@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ffrtmp.errors import Exit, FarmError
+from ffrtmp.host.disk import gib
 from ffrtmp.host.facts import Usable
-from ffrtmp.quantity import format_size
 from ffrtmp.wire import Capacity
 
 _RESERVE_LEAST_BYTES = 256 << 20
@@ -27,7 +27,7 @@ def capacity(room: Usable, *, cpu: float = 0.0, memory_bytes: int = 0, max_concu
         raise FarmError("what a host offers cannot be negative", hint="0 means by measure", code=Exit.CONFIG)
     if memory_bytes > room.memory_bytes:
         raise FarmError(
-            f"{format_size(memory_bytes)} of memory cannot be offered: this host has {format_size(room.memory_bytes)}",
+            f"{gib(memory_bytes)} of memory cannot be offered: this host has {gib(room.memory_bytes)}",
             hint="offer less, or leave memory out: what there is less a reserve is offered then",
             code=Exit.CONFIG,
         )

@@ -13,13 +13,11 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
-import re
 import socket
 import struct
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 from msgspec import Struct
 from pyroute2 import IPRoute, NlEthtool  # type: ignore[import-untyped]
@@ -27,9 +25,9 @@ from pyroute2.netlink import rtnl  # type: ignore[import-untyped]
 from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped]
 
 from ffrtmp.errors import Exit, FarmError
+from ffrtmp.host.address import as_number, master_host, plain
 from ffrtmp.host.bounded import Batch
 
-_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,62})?(\.[a-z0-9_]([a-z0-9_-]{0,62})?)*\.?", re.IGNORECASE)
 _UNKNOWN_SPEED = 0xFFFFFFFF
 _ETHTOOL_SPEED = "ETHTOOL_A_LINKMODES_SPEED"
 
@@ -51,47 +49,9 @@ class Counters(Struct, frozen=True):
     tx_bytes: int = 0
 
 
-def node_address(text: str) -> str:
-    """The host part of what was given as --address, in the one form in which addresses are compared.
-
-    A port is left away, since an address belongs to one node whatever its port; IPv6 stands bare or in brackets. Raises
-    FarmError for what is no host, or is one that nobody can be reached at (0.0.0.0, multicast).
-    """
-    hint = "give an IPv4 or IPv6 address or a host name, such as 192.0.2.7, 2001:db8::7 or encoder7.example.org"
-    if "/" in text:
-        raise FarmError(f'"{text}" is not the address of a host', hint=hint, code=Exit.USAGE)
-    host = _host_part(text.strip())
-    number = _number(host)
-    if number is not None and (number.is_unspecified or number.is_multicast):
-        raise FarmError(f"{host} is no address at which a host can be reached", hint=hint, code=Exit.USAGE)
-    if number is not None:
-        return _plain(number)
-    # What has only digits and dots and is no address is a slip of the keyboard, not a name.
-    if not _NAME.fullmatch(host) or re.fullmatch(r"[\d.]+", host):
-        raise FarmError(f'"{text}" is not the address of a host', hint=hint, code=Exit.USAGE)
-    return host.rstrip(".").lower()
-
-
-def master_host(master: str) -> str:
-    """The host in a master's address: https://HOST:PORT, tcp://HOST:PORT, HOST:PORT, HOST; unix:PATH is this host.
-
-    Raises FarmError where there is none.
-    """
-    if master.startswith(("unix:", "/")):
-        return "127.0.0.1"
-    try:
-        host = urlsplit(master).hostname or "" if "://" in master else _host_part(master.strip())
-    except ValueError:
-        host = ""
-    if _number(host) is None and not _NAME.fullmatch(host):
-        hint = "write it as https://HOST:8080 or unix:/run/ffrtmp/master.sock"
-        raise FarmError(f'"{master}" is not the address of a master', hint=hint, code=Exit.USAGE)
-    return host
-
-
 def resolve(host: str, *, limit_s: float = 3.0) -> tuple[str, ...]:
     """The addresses of a host in the order of preference; raises FarmError when there are none within `limit_s`."""
-    if _number(host) is not None:
+    if as_number(host) is not None:
         return (host,)
     # getaddrinfo cannot be interrupted, and a silent name server holds it for minutes.
     batch = Batch({host: ("getent", "ahosts", "--", host)}, limit_s=limit_s, total_s=limit_s)
@@ -207,7 +167,7 @@ class Watcher:
 
 def _route(kernel: Any, address: str) -> Route:
     number = ipaddress.ip_address(address)
-    question: dict[str, Any] = {"dst": _plain(number)}
+    question: dict[str, Any] = {"dst": plain(number)}
     question["family"] = socket.AF_INET6 if ":" in question["dst"] else socket.AF_INET
     if isinstance(number, ipaddress.IPv6Address) and number.scope_id:
         question["oif"] = socket.if_nametoindex(number.scope_id)
@@ -232,31 +192,6 @@ def _link_speed_mbps(interface: str) -> int:
         except (OSError, ValueError):
             speed = 0
     return int(speed) if 0 < speed < _UNKNOWN_SPEED else 0
-
-
-def _host_part(text: str) -> str:
-    """HOST of "HOST", "HOST:PORT", "[V6]", "[V6]:PORT" or a bare "V6"; empty for others."""
-    if _number(text) is not None:
-        return text
-    bracketed = re.fullmatch(r"\[([^\]]*)\](?::(\d{1,5}))?", text)
-    if bracketed:
-        return bracketed[1] if ":" in bracketed[1] and _number(bracketed[1]) is not None else ""
-    plain = re.fullmatch(r"([^:]*)(?::(\d{1,5}))?", text)
-    return plain[1] if plain else ""
-
-
-def _number(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(text)
-    except ValueError:
-        return None
-
-
-def _plain(number: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
-    """Without scope, which means something on one host only, and IPv4 as such when it stands inside IPv6."""
-    if isinstance(number, ipaddress.IPv6Address) and number.ipv4_mapped:
-        return str(number.ipv4_mapped)
-    return str(number).partition("%")[0]
 
 
 def _words(error: NetlinkError | OSError) -> str:

@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from ffrtmp.host.disk import gib
 from ffrtmp.host.limits import reserve_bytes
 from ffrtmp.quantity import format_size
 from ffrtmp.wire import Facts
@@ -76,13 +77,13 @@ def _memory(facts: Facts) -> tuple[int, str]:
     kept = max(share, reserve_bytes(total))
     offered = max(total - kept, 0) // _MEMORY_STEP_BYTES * _MEMORY_STEP_BYTES or total // 2
     user = "the system and the person who uses it" if share else "the system and the agent"
-    return offered, f"{_gib(total - offered)} of {_gib(total)} kept for {user}"
+    return offered, f"{gib(total - offered)} of {gib(total)} kept for {user}"
 
 
 def _jobs(cores: int, memory_bytes: int) -> Advice:
     fitting = max(1, memory_bytes // _JOB_MEMORY_BYTES)
     if fitting < cores:
-        return Advice("max_concurrent_jobs", fitting, f"memory is the limit: {_gib(_JOB_MEMORY_BYTES)} a job")
+        return Advice("max_concurrent_jobs", fitting, f"memory is the limit: {gib(_JOB_MEMORY_BYTES)} a job")
     return Advice("max_concurrent_jobs", cores, "one job a core: more would only slow each other down")
 
 
@@ -90,7 +91,7 @@ def _text(recommendation: Recommendation) -> str:
     facts = recommendation.facts
     lines = [
         f"{facts.hostname or 'this host'}: {facts.hardware or 'server'}, {facts.cpu_count} cores ({facts.cpu_model}),"
-        f" {_gib(facts.memory_bytes)} of memory" + "".join(f", {gpu}" for gpu in facts.gpus),
+        f" {gib(facts.memory_bytes)} of memory" + "".join(f", {gpu}" for gpu in facts.gpus),
         "",
     ]
     width = max(len(_assignment(item)) for item in recommendation.settings)
@@ -116,10 +117,6 @@ def _env(recommendation: Recommendation) -> str:
 def _assignment(item: Advice) -> str:
     # A basic string of TOML and one of JSON are written alike for what stands here: numbers and sizes.
     return f"{item.name} = {json.dumps(item.value)}"
-
-
-def _gib(size_bytes: int) -> str:
-    return f"{size_bytes / (1 << 30):.1f} GiB"
 
 
 _FORMS: dict[str, Callable[[Recommendation], str]] = {"text": _text, "json": _json, "toml": _toml, "env": _env}
