@@ -5,8 +5,8 @@ that event alone is undone and the exception goes on to the caller; the farm is 
 
 `due(now_s)` lists the events of time that are to be applied now; it changes nothing.
 
-The shell's turn is: apply what has arrived, apply what is due (the last is always `Place`), `take_changes`, commit; on a commit
-that failed, `undo_turn`. See DESIGN section 4 and ffrtmp_master/turn.py.
+The shell's turn is: apply what has arrived, apply what is due (the last is always `Place`), commit the
+`changes`, `keep_turn`; on a commit that failed, `undo_turn`. See DESIGN section 4 and ffrtmp_master/turn.py.
 """
 
 from __future__ import annotations
@@ -67,10 +67,6 @@ class Farm:
 
     # ---- the turn ------------------------------------------------------------------------------------------------
 
-    def begin_turn(self, turn: int) -> None:
-        """The number under which what follows will be committed."""
-        self.world.set("turn", turn)
-
     def apply(self, event: ev.Event, now_s: float) -> list[Effect]:
         """Let one thing happen. Raises what a rule raises, with the event undone."""
         world = self.world
@@ -85,12 +81,17 @@ class Farm:
             raise
         return world.effects
 
-    def take_changes(self) -> tuple[Changes, dict[int, Job]]:
+    def changes(self) -> tuple[Changes, dict[int, Job]]:
         """What this turn writes: rows by table, and the jobs that ended."""
-        return self.world.take_changes()
+        return self.world.changes()
+
+    def keep_turn(self, turn: int) -> None:
+        """The turn is committed under this number (the old one, where it wrote nothing)."""
+        self.world.set("turn", turn)
+        self.world.keep()
 
     def undo_turn(self) -> None:
-        """Nothing of this turn has happened. Only before `take_changes`."""
+        """The commit failed: nothing of this turn has happened."""
         self.world.undo_to(0)
 
     def _dispatch(self, event: ev.Event) -> None:

@@ -52,6 +52,11 @@ class Lanes:
             heapq.heappop(heap)
         return None
 
+    def first(self, lane: LaneKey) -> int | None:
+        """The lane's first entry as it stands, without a look at whether it is still true: for showing only."""
+        heap = self._heaps.get(lane)
+        return heap[0] if heap else None
+
     def __iter__(self) -> Iterator[LaneKey]:
         """The lanes in which somebody waits."""
         return iter(list(self._waiting))

@@ -258,10 +258,9 @@ class World:
             table.restore(key, old)
         self.dirty_all = True
 
-    def take_changes(self) -> tuple[Changes, dict[int, Job]]:
-        """What has been written since the last call, and the jobs that ended; the undo list starts anew."""
+    def changes(self) -> tuple[Changes, dict[int, Job]]:
+        """What has been written since the last `keep`, and the jobs that ended."""
         changes = Changes()
-        ended: dict[int, Job] = {}
         kept: Mapping[int, dict[Any, object]] = {
             id(self.jobs): changes.jobs,
             id(self.attempts): changes.attempts,
@@ -272,12 +271,13 @@ class World:
             rows = kept.get(id(table))
             if rows is not None:
                 rows[key] = table.get(key)
-        for job in self.ended.rows():
-            ended[job.number] = job
+        return changes, {job.number: job for job in self.ended.rows()}
+
+    def keep(self) -> None:
+        """What has been written is committed: there is no way back from here."""
         self.undo.clear()
         for number in list(self.ended):
             self.ended.restore(number, None)
-        return changes, ended
 
     # ---- questions -----------------------------------------------------------------------------------------------
 

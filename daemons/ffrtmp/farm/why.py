@@ -1,0 +1,103 @@
+"""Why a job is where it is, in a sentence with a hint. Every decision of the rules has a reason; this puts them together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .job import Attempt, Job, State
+from .placement import could_ever, obstacle
+from .queue import rank
+from .world import World
+
+_NODES_TOLD = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """A sentence, what to do, and for a waiting job what stands against each node."""
+
+    sentence: str
+    hint: str = ""
+    nodes: dict[str, str] = field(default_factory=dict)
+
+
+def why(world: World, number: int) -> Why | None:
+    """The explanation of an open job; None if there is none of that number."""
+    job = world.jobs.get(number)
+    if job is None:
+        return None
+    attempt = world.current(job)
+    if job.state is State.QUEUED:
+        return _waits(world, job)
+    if job.state is State.RETRYING:
+        return _between(world, job)
+    if job.state is State.CANCELING:
+        return _canceling(world, job)
+    return _there(world, job, attempt)
+
+
+def _waits(world: World, job: Job) -> Why:
+    if job.terms.queue in world.paused_queues:
+        name = job.terms.queue.label
+        return Why(f"it waits because queue {name} is paused", f"ffrtmpctl queues resume {name}")
+    nodes = {
+        node.name: obstacle(world, job, node) or "it starts there next" for node in world.nodes.rows()[:_NODES_TOLD]
+    }
+    unable = could_ever(world, job.terms.requirements)
+    if unable is not None:
+        return Why(f"it waits because no known node could run it: {unable}", "add such a node, or cancel it", nodes)
+    ahead = _ahead(world, job)
+    if ahead:
+        return Why(f"it waits for room, behind {ahead} jobs of higher rank or earlier arrival", "", nodes)
+    return Why("it is the next of its kind and waits for room on a node that can run it", "", nodes)
+
+
+def _ahead(world: World, job: Job) -> int:
+    """How many waiting jobs are in lanes whose head goes first (an upper bound: the tails of those lanes may not)."""
+    mine = rank(job, world.now_s, world.rules)
+    count = 0
+    for lane in world.lanes:
+        head = world.lanes.first(lane)
+        other = world.jobs.get(head) if head is not None else None
+        if other is not None and rank(other, world.now_s, world.rules) < mine:
+            count += world.lanes.waiting(lane)
+    return count
+
+
+def _between(world: World, job: Job) -> Why:
+    cause = f"{job.failure.reason.value}: {job.failure.line}" if job.failure else "its node was lost"
+    left = max(0.0, job.due_s - world.now_s)
+    if job.verdict is None:
+        tried = f"{job.failures} of {job.terms.max_retries + 1} tries failed"
+        hint = job.failure.hint if job.failure else ""
+        return Why(f"it is tried again in {left:.0f} s ({tried}); the last ended with {cause}", hint)
+    where = ", ".join(a.node for a in world.doubted(job.number))
+    return Why(
+        f"it is {job.verdict.value} in {left:.0f} s unless {where} comes back with an attempt that lives ({cause})",
+        f"ffrtmpctl nodes remove {where}, if that node is gone for good",
+    )
+
+
+def _canceling(world: World, job: Job) -> Why:
+    attempts = world.attempts_of(job.number)
+    nodes = {a.node: "in contact" if world.in_contact(a.node) else "not in contact" for a in attempts}
+    return Why(f"it is being canceled; {', '.join(sorted(nodes))} has not said yet that nothing is left", "", nodes)
+
+
+def _there(world: World, job: Job, attempt: Attempt | None) -> Why:
+    if attempt is None:
+        return Why("it is held by a user, and no attempt of it is there", f"ffrtmpctl jobs resume {job.number}")
+    grant = world.grants.get(job.number)
+    if attempt.doubted and grant is not None:
+        return Why(
+            f"{attempt.node} was lost while it published; that must be settled before anything else runs",
+            f"it is settled when {attempt.node} is back, by a node that shares the storage, or by: "
+            f"ffrtmpctl nodes remove {attempt.node}",
+        )
+    if job.state is State.RESUMING:
+        return Why(f"it was released and waits for CPU on {attempt.node}, where its memory is")
+    if job.state is State.PAUSED:
+        return Why(f"it is held by a user on {attempt.node}", f"ffrtmpctl jobs resume {job.number}")
+    if job.state is State.ASSIGNED:
+        return Why(f"it was handed out to {attempt.node}, which has not said yet that it took it")
+    return Why(f"attempt {attempt.number} runs on {attempt.node}, the fitting node with the most room at its start")
