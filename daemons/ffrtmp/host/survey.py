@@ -2,8 +2,8 @@
 
 Trials cost some seconds of CPU, so their outcomes are kept in a file and hold as long as the binary, the kernel and the
 drivers are the same: a day for what worked in software, ten minutes for hardware (cards fall off the bus, drivers hang,
-sessions run out) and for what failed. A trial that timed out says little on a busy host, so a software encoder that was
-proved before with the same binary keeps its offer, and is tried again soon.
+sessions run out) and for what failed. What timed out says little on a busy host: a binary that is the same as before is
+taken to have the same lists, and a software encoder that was proved with it keeps its offer, and is tried again soon.
 
 The agent's loop drives a `Surveyor` beside its jobs; `survey` is the same to wait for. No error of ffmpeg is an
 exception here: what does not work is not offered, and the survey says why.
@@ -188,6 +188,8 @@ def _survey(
         return earlier
     answers = yield Batch(ffmpeg.questions(program), limit_s=terms.question_limit_s, total_s=terms.total_s)
     abilities = ffmpeg.read_answers(answers)
+    if earlier and known and any(ran.how in ("timed_out", "not_reached") for ran in answers.values()):
+        abilities = earlier.abilities
     if abilities.problem:
         return Survey(str(program), identity, abilities, engines=_engines(False))
     nodes = hardware.render_nodes()
