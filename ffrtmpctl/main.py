@@ -34,11 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _said(error, error.code, debug)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our answer has enough. What Python would still flush at its end goes nowhere, quietly.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read our answer has enough
+        _drop_output()
         return PIPE_CLOSED
     except OSError as error:
+        _drop_output()
         where = f"{error.filename}: " if error.filename else ""
         return _said(FarmError(f"{where}{error.strerror or error}"), Exit.FAILED, debug)
     except Exception as error:
@@ -56,6 +56,14 @@ def command_of(args: Namespace) -> Command:
     """The function behind a command; only its module is imported."""
     module, _, function = args.run.partition(":")
     return cast(Command, getattr(importlib.import_module(f"ffrtmpctl.commands.{module}"), function))
+
+
+def _drop_output() -> None:
+    """What could not be written goes nowhere, or Python would complain about it once more when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _said(error: FarmError, code: int, debug: bool) -> int:

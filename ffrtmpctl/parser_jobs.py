@@ -113,7 +113,7 @@ def _add_many(commands: Commands, name: str, summary: str, example: str) -> None
     parser = add_command(commands, name, "many:many", summary, f"ffrtmpctl jobs {name} 42 43", example)
     parser.add_argument("jobs", nargs="*", type=job, metavar="JOB", help="number or UUID; or filters instead")
     add_filters(parser)
-    parser.add_argument("--limit", type=between(1, 1_000_000), metavar="N", default=1000, help="by filter, at most N")
+    parser.add_argument("--limit", type=between(1, 10_000), metavar="N", default=1000, help="by filter, at most N")
     parser.add_argument("--yes", action="store_true", help="by filter, do not ask")
     parser.set_defaults(verb=name)
 

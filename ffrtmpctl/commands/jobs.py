@@ -100,7 +100,7 @@ def why(args: Namespace, context: Context) -> int:
 
 def history(args: Namespace, context: Context) -> int:
     """Every change of a job, the oldest first."""
-    bodies = list(pages(context.master, path_of("jobs", args.job, "history"), {}))
+    bodies = list(pages(context.master, path_of("jobs", args.job, "history"), {"limit": 1000}))
     if context.json:
         context.document(joined(bodies))
         return Exit.DONE

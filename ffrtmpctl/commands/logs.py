@@ -95,20 +95,23 @@ class _Follower:
         view = self._master.get(path_of("jobs", self._job), JobView)
         number = self._only or view.attempt or self._wait_beyond(0).attempt
         while number:
-            whole = self._read(number)
+            if not self._read(number):
+                continue  # it broke off, and was borne with
             view = self._view()
-            further = view.attempt > number
-            if whole and (ended(view) or further):
-                if self._only is not None or not further:
-                    return
-                number += 1
-                self._place = None
-                where = f" on {view.node}" if view.node and view.attempt == number else ""
-                self._context.note(f"attempt {number}{where}")
-            elif whole and self._only is None and view.state in ("queued", "retrying"):
+            if view.attempt > number and self._only is None:
+                number = self._next(number, view)
+            elif view.attempt > number or ended(view):
+                return
+            elif self._only is None and view.state in ("queued", "retrying"):
                 self._wait_beyond(number)
             else:
                 self._patience.sleep(PAUSE_S)
+
+    def _next(self, number: int, view: JobView) -> int:
+        self._place = None
+        where = f" on {view.node}" if view.node and view.attempt == number + 1 else ""
+        self._context.note(f"attempt {number + 1}{where}")
+        return number + 1
 
     def _read(self, attempt: int) -> bool:
         """What is new of an attempt's log; returns whether the master said that it is all."""

@@ -17,7 +17,7 @@ HEAD = ("NODE", "STATE", "ADDRESS", "JOBS", "CPU", "MEMORY", "LOAD", "HEARD", "L
 
 def list_nodes(args: Namespace, context: Context) -> int:
     """All nodes."""
-    bodies = list(pages(context.master, "/v1/nodes", {}))
+    bodies = list(pages(context.master, "/v1/nodes", {"limit": 1000}))
     if context.json:
         context.document(joined(bodies))
         return Exit.DONE

@@ -16,7 +16,7 @@ from .jobs import joined
 
 def list_scenarios(args: Namespace, context: Context) -> int:
     """All recipes."""
-    bodies = list(pages(context.master, "/v1/scenarios", {}))
+    bodies = list(pages(context.master, "/v1/scenarios", {"limit": 1000}))
     if context.json:
         context.document(joined(bodies))
         return Exit.DONE
