@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import cast
 
@@ -15,7 +14,7 @@ from ffrtmp.masking import mask_url
 from ffrtmp.spec import JobSpec, MediaPath, Progress
 
 from .api.backend import Explanation, LiveNode, LiveQueue
-from .store.reader import AttemptRow, EventRow, JobRow
+from .store import AttemptRow, EventRow, JobRow, SlaCounts
 
 
 def time_text(at_s: float | None) -> str:
@@ -68,16 +67,9 @@ def failure_view(failure: Failure | None) -> api.FailureView | None:
     return api.FailureView(reason=failure.reason.value, line=mask_url(failure.line), hint=mask_url(failure.hint))
 
 
-def job_view(
-    row: JobRow,
-    progress: Progress | None,
-    now_s: float,
-    *,
-    attempts: Sequence[AttemptRow] = (),
-    with_spec: bool = False,
-) -> api.JobView:
-    """A job. `queue_s` runs until it first ran (or ended without); progress is shown while an attempt is there."""
-    spec, state = row.spec, State(row.state)
+def job_view(row: JobRow, progress: Progress | None, phase: str, now_s: float) -> api.JobView:
+    """A job, without attempts and specification. Progress and phase are shown while an attempt can have them."""
+    spec, state = row.spec, row.state
     shown = progress if state in (State.RUNNING, State.PAUSED, State.RESUMING) else None
     return api.JobView(
         job=row.number,
@@ -90,7 +82,7 @@ def job_view(
         input=input_text(spec),
         output=output_text(spec),
         submitted=time_text(row.submitted_s),
-        phase=row.phase if state is State.RUNNING else "",
+        phase=phase if state is State.RUNNING else "",
         node=row.node,
         attempt=row.attempt,
         failures=row.failures,
@@ -104,11 +96,9 @@ def job_view(
         progress=shown,
         failure=failure_view(row.failure),
         results=row.results,
-        attempts=tuple(attempt_view(each) for each in attempts),
         retry_of=spec.retry_of,
         traceparent=spec.traceparent,
         note=mask_url(spec.note),
-        spec=masked(spec) if with_spec else None,
     )
 
 
@@ -129,25 +119,13 @@ def attempt_view(row: AttemptRow) -> api.AttemptView:
     return api.AttemptView(
         attempt=row.number,
         node=row.node,
-        state=_attempt_state(row),
+        state=row.state,
         started=time_text(row.started_s),
         ended=time_text(row.ended_s),
         how=row.how,
         failure=failure_view(row.failure),
         log_bytes=row.log_bytes,
     )
-
-
-def _attempt_state(row: AttemptRow) -> str:
-    if not row.there:
-        return "ended"
-    if row.want == "discard":
-        return "given_up"
-    if row.doubted:
-        return "doubted"
-    if row.paused:
-        return "paused"
-    return "running" if row.accepted else "offered"
 
 
 def history_row(row: EventRow) -> api.HistoryRow:
@@ -168,27 +146,33 @@ def history_row(row: EventRow) -> api.HistoryRow:
 
 def why(row: JobRow, explained: Explanation | None) -> api.Why:
     """Why a job is where it is: the rules' own words while it is open, its end when it has ended."""
-    state = State(row.state)
     if explained is not None:
         sentence, hint, nodes = explained.sentence, explained.hint, dict(explained.nodes)
     else:
-        sentence, hint, nodes = _ending(row, state), row.failure.hint if row.failure else "", {}
+        sentence, hint, nodes = _ending(row), row.failure.hint if row.failure else "", {}
     return api.Why(
-        job=row.number, state=state_name(state), sentence=mask_url(sentence), hint=mask_url(hint), nodes=nodes
+        job=row.number, state=state_name(row.state), sentence=mask_url(sentence), hint=mask_url(hint), nodes=nodes
     )
 
 
-def _ending(row: JobRow, state: State) -> str:
-    at = time_text(row.ended_s)
-    if state is State.COMPLETED:
-        return f"it completed on {row.node or 'its node'} at {at}, with attempt {row.attempt}"
-    text = f"it {state.value.replace('_', ' ')} at {at}" if state is not State.CANCELED else f"it was canceled at {at}"
-    if state is State.REJECTED:
-        text = f"it was rejected at {at}"
+_ENDED = {
+    State.COMPLETED: "it completed",
+    State.FAILED: "it failed",
+    State.TIMED_OUT: "it timed out",
+    State.CANCELED: "it was canceled",
+    State.REJECTED: "it was rejected",
+}
+
+
+def _ending(row: JobRow) -> str:
+    """How a job ended, in a sentence."""
+    text = f"{_ENDED.get(row.state, 'it is ' + row.state.value)} at {time_text(row.ended_s)}"
+    if row.state is State.COMPLETED:
+        return f"{text} on {row.node or 'its node'}, with attempt {row.attempt}"
     if row.failure is None:
         return text
-    line = f": {row.failure.line}" if row.failure.line else ""
-    return f"{text} after {row.failures} failed attempts, with {row.failure.reason.value}{line}"
+    tries = f" after {row.failures} failed attempt{'' if row.failures == 1 else 's'}" if row.failures else ""
+    return f"{text}{tries}, with {row.failure.reason.value}" + (f": {row.failure.line}" if row.failure.line else "")
 
 
 def node_view(live: LiveNode) -> api.NodeView:
@@ -234,6 +218,18 @@ def node_view(live: LiveNode) -> api.NodeView:
     )
 
 
+def sla(counts: SlaCounts) -> api.Sla:
+    """The service level; without jobs it has no percentage."""
+    return api.Sla(
+        jobs=counts.jobs,
+        met=counts.met,
+        queue_missed=counts.queue_missed,
+        processing_missed=counts.processing_missed,
+        platform_failed=counts.platform_failed,
+        percent=round(100.0 * counts.met / counts.jobs, 3) if counts.jobs else None,
+    )
+
+
 def queue_view(live: LiveQueue) -> api.QueueView:
     """A queue."""
     return api.QueueView(
@@ -250,7 +246,7 @@ def queue_view(live: LiveQueue) -> api.QueueView:
 
 def state_name(state: State | str) -> api.StateName:
     """A state as the API writes it."""
-    return cast(api.StateName, State(state).value)
+    return State(state).value
 
 
 def queue_name(queue: Queue | str) -> api.QueueName:

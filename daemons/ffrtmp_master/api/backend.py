@@ -79,6 +79,10 @@ class Live(Protocol):
         """The last progress heard of a job's current attempt."""
         ...
 
+    def phase(self, job: int) -> str:
+        """What a running job is doing, as its node last said: encoding, verifying, publishing; empty where unknown."""
+        ...
+
     def nodes(self) -> Sequence[LiveNode]:
         """All nodes, in contact or not, by name."""
         ...

@@ -54,17 +54,16 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer with a JSON body; `raw` is a body that is encoded already."""
+    """An answer with a JSON body."""
 
-    body: msgspec.Struct | None = None
+    body: msgspec.Struct
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
-    raw: bytes = b""
 
     def response(self) -> web.Response:
         """As aiohttp sends it."""
         kind = "application/problem+json" if isinstance(self.body, api.Problem) else "application/json"
-        body = self.raw or msgspec.json.encode(self.body)
+        body = msgspec.json.encode(self.body)
         return web.Response(body=body, status=self.status, headers={**self.headers, "Content-Type": kind})
 
 

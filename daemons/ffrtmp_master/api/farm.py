@@ -145,7 +145,7 @@ async def sla(call: Call) -> Reply:
     """How many production jobs were started and done in time, of those that ended since `since`."""
     text = call.query.get("since")
     since_s = call.service.now() - SLA_DEFAULT_S if text is None else _time(text)
-    return Reply(call.backend.reader.sla(since_s))
+    return Reply(views.sla(call.backend.reader.sla(since_s)))
 
 
 def _time(text: str) -> float:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import get_args
 from uuid import uuid4
+
+from msgspec.structs import replace
 
 from ffrtmp import api
 from ffrtmp.farm import events
 from ffrtmp.farm.effects import Answer
-from ffrtmp.farm.job import TERMINAL, Priority, Queue, State
+from ffrtmp.farm.job import Priority, Queue
 from ffrtmp.spec import Classification
 
 from .. import views
 from ..refusal import Refusal
 from ..rows import JobFilter
-from ..store.reader import JobRow
-from ..submit import again, terms_of
+from ..store import JobRow
+from ..submit import again
 from .call import NUMBER, UUID, Call, Reply
-from .replies import submitted
+from .submission import put
 
 RETRIED = ("failed", "timed_out", "canceled", "rejected")
 TOGETHER = 200  # requests of one selection that wait at a time
@@ -51,11 +53,9 @@ async def list_jobs(call: Call) -> Reply:
     limit = call.limit()
     after = call.whole("after", 0, 1, MAX_NUMBER) or None
     wanted = job_filter(call.query)
-    rows = call.backend.reader.jobs(wanted, after=after, limit=limit + 1, newest_first=order == "newest")
-    more, rows = len(rows) > limit, rows[:limit]
-    live, now_s = call.backend.live, call.service.now()
-    items = tuple(views.job_view(row, live.progress(row.number), now_s) for row in rows)
-    return Reply(api.Page(items=items, next=str(rows[-1].number) if more else ""))
+    page = call.backend.reader.jobs(wanted, after=after, limit=limit, newest_first=order == "newest")
+    items = tuple(short_view(call, row) for row in page.jobs)
+    return Reply(api.Page(items=items, next=str(page.next or "")))
 
 
 async def one_job(call: Call) -> Reply:
@@ -63,27 +63,31 @@ async def one_job(call: Call) -> Reply:
     return Reply(full_view(call, find_job(call)))
 
 
+def short_view(call: Call, row: JobRow) -> api.JobView:
+    """A job as lists and events show it."""
+    live = call.backend.live
+    return views.job_view(row, live.progress(row.number), live.phase(row.number), call.service.now())
+
+
 def full_view(call: Call, row: JobRow) -> api.JobView:
     """A job with its attempts and its specification."""
-    attempts = call.backend.reader.attempts(row.number)
-    progress = call.backend.live.progress(row.number)
-    return views.job_view(row, progress, call.service.now(), attempts=attempts, with_spec=True)
+    attempts = tuple(views.attempt_view(each) for each in call.backend.reader.attempts(row.number))
+    return replace(short_view(call, row), attempts=attempts, spec=views.masked(row.spec))
 
 
 async def history(call: Call) -> Reply:
     """A page of a job's history, oldest first."""
     job, limit = find_job(call), call.limit()
     after = call.whole("after", 0, 0, MAX_NUMBER)
-    rows = call.backend.reader.history(job.number, after=after, limit=limit + 1)
-    more, rows = len(rows) > limit, rows[:limit]
-    return Reply(api.Page(items=tuple(views.history_row(row) for row in rows), next=str(rows[-1].seq) if more else ""))
+    rows = call.backend.reader.history(job.number, after=after, limit=limit)
+    items = tuple(views.history_row(row) for row in rows)
+    return Reply(api.Page(items=items, next=str(rows[-1].seq) if len(rows) == limit else ""))
 
 
 async def why(call: Call) -> Reply:
     """Why a job is where it is."""
     job = find_job(call)
-    open_now = State(job.state) not in TERMINAL
-    return Reply(views.why(job, call.backend.live.why(job.number) if open_now else None))
+    return Reply(views.why(job, None if job.terminal else call.backend.live.why(job.number)))
 
 
 # ---- requests ------------------------------------------------------------------------------------------------------
@@ -137,13 +141,13 @@ async def _order(call: Call, event: Callable[[int, int], events.UserEvent]) -> R
 
 def _open_job(call: Call) -> JobRow:
     job = find_job(call)
-    if State(job.state) in TERMINAL:
+    if job.terminal:
         raise _has_ended(job)
     return job
 
 
 def _has_ended(job: JobRow) -> Refusal:
-    state = State(job.state).value
+    state = job.state.value
     hint = f"`ffrtmpctl jobs retry {job.number}` makes a new job of it" if state in RETRIED else ""
     return Refusal(409, f"job {job.number} has ended: it is {state}", hint=hint)
 
@@ -163,16 +167,12 @@ def done(answer: Answer, job: JobRow | None = None) -> Reply:
 
 
 async def _retry(call: Call, job: JobRow) -> Reply:
-    state = State(job.state).value
+    state = job.state.value
     if state not in RETRIED:
         hint = "submit it again" if state == "completed" else "wait for its end, or cancel it"
         raise Refusal(409, f"job {job.number} is {state}; only what failed or was canceled is tried again", hint=hint)
-    terms = terms_of(job.spec, Queue[job.queue.upper()], Priority[job.priority.upper()], job.max_retries)
-    prepared = again(job.spec, terms, job.number, lambda: str(uuid4()))
-    answer = await call.backend.submit([prepared], call.caller, None)
-    if not 200 <= answer.status < 300:
-        raise Refusal(answer.status, answer.detail, hint=answer.hint)
-    return Reply(submitted([prepared], answer), status=201)
+    prepared = again(job.spec, job.terms, job.number, lambda: str(uuid4()))
+    return await put(call, [prepared], None)
 
 
 # ---- many at once --------------------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ async def _retry(call: Call, job: JobRow) -> Reply:
 
 async def cancel_many(call: Call) -> Reply:
     """Cancel every open job of a selection."""
-    jobs = _selected(call, api.STATE_ALIASES["open"])
+    jobs = await _selected(call, api.STATE_ALIASES["open"])
 
     async def one(job: JobRow) -> None:
         done(await call.backend.request(lambda request: events.Cancel(request, job.number), call.caller))
@@ -190,7 +190,7 @@ async def cancel_many(call: Call) -> Reply:
 
 async def retry_many(call: Call) -> Reply:
     """Try every job of a selection again that failed, timed out, was canceled or rejected."""
-    jobs = _selected(call, RETRIED)
+    jobs = await _selected(call, RETRIED)
 
     async def one(job: JobRow) -> None:
         await _retry(call, job)
@@ -198,7 +198,7 @@ async def retry_many(call: Call) -> Reply:
     return await _each(jobs, one)
 
 
-def _selected(call: Call, possible: tuple[str, ...]) -> Sequence[JobRow]:
+async def _selected(call: Call, possible: tuple[str, ...]) -> Sequence[JobRow]:
     """The jobs of a selection, oldest first. Without a state: every one that the call is possible for."""
     wanted = call.body(api.Selection)
     named = {name: getattr(wanted, name) for name in FILTERS if getattr(wanted, name)}
@@ -213,8 +213,21 @@ def _selected(call: Call, possible: tuple[str, ...]) -> Sequence[JobRow]:
         raise Refusal(
             422, f'no job of state "{wanted.state}" can be taken here', hint=f"possible: {', '.join(possible)}"
         )
-    found = replace(found, states=states)
-    return call.backend.reader.jobs(found, after=None, limit=wanted.limit, newest_first=False)
+    return await _take(call, dataclasses.replace(found, states=states), wanted.limit)
+
+
+async def _take(call: Call, wanted: JobFilter, most: int) -> list[JobRow]:
+    """The first `most` jobs of a filter, page by page; between two pages others have their turn."""
+    jobs: list[JobRow] = []
+    after: int | None = None
+    while len(jobs) < most:
+        page = call.backend.reader.jobs(wanted, after=after, limit=most - len(jobs), newest_first=False)
+        jobs += page.jobs
+        after = page.next
+        if after is None:
+            break
+        await asyncio.sleep(0)
+    return jobs
 
 
 async def _each(jobs: Sequence[JobRow], one: Callable[[JobRow], Awaitable[None]]) -> Reply:

@@ -14,12 +14,9 @@ from contextlib import contextmanager
 import msgspec
 from aiohttp import web
 
-from ffrtmp.farm.job import TERMINAL, State
-
-from .. import views
 from ..refusal import Refusal
 from .call import Call
-from .jobs import MAX_NUMBER, find_job
+from .jobs import MAX_NUMBER, find_job, short_view
 from .logtext import LogText
 from .watch import Watch
 
@@ -118,11 +115,11 @@ async def _tell(call: Call, job: int, watch: Watch, out: web.StreamResponse) -> 
         row = call.backend.reader.job(job)
         if row is None:
             return
-        line = msgspec.json.encode(views.job_view(row, call.backend.live.progress(job), call.service.now())) + b"\n"
+        line = msgspec.json.encode(short_view(call, row)) + b"\n"
         if line != told or clock() - told_s >= REPEAT_S:
             await out.write(line)
             told, told_s = line, clock()
-        if State(row.state) in TERMINAL:
+        if row.terminal:
             return
         await asyncio.sleep(TOGETHER_S)
         while not await watch.changed(LOOK_S) and clock() - told_s < REPEAT_S and not _left(call):
@@ -149,7 +146,7 @@ def _left(call: Call) -> bool:
 
 def _ended(call: Call, job: int) -> bool:
     row = call.backend.reader.job(job)
-    return row is None or State(row.state) in TERMINAL
+    return row is None or row.terminal
 
 
 async def _stream(

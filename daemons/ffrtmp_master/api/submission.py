@@ -14,26 +14,26 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ffrtmp.api import Request, Submission
+from ffrtmp.api import Request, Submission, Submitted
 from ffrtmp.wire import RootFact
 
 from ..refusal import Refusal
 from ..submit import Known, PreparedJob, prepare
 from .backend import Idempotency
 from .call import Call, Reply, decode
-from .replies import submitted
+from .replies import submitted, with_reasons
 
 PREPARED_AT_ONCE = 100  # the loop is shared: a batch lets others in between
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")
 
 
-class _Peek(msgspec.Struct):
+class _Peek(msgspec.Struct, frozen=True):
     """Tells a batch from a single submission."""
 
     jobs: msgspec.Raw = msgspec.Raw(b"")
 
 
-class Batch(Request):
+class Batch(Request, frozen=True):
     """Several submissions that are accepted whole or not at all."""
 
     jobs: tuple[Submission, ...]
@@ -57,7 +57,8 @@ def _known(call: Call, asked: Idempotency) -> Reply | None:
         return None
     if row.body_digest != asked.body_digest:
         raise _other_body(asked.key)
-    return Reply(status=201, raw=row.answer, headers={"Idempotency-Replayed": "true"})
+    body = with_reasons(msgspec.json.decode(row.answer, type=Submitted), call.backend.reader)
+    return Reply(body, status=201, headers={"Idempotency-Replayed": "true"})
 
 
 async def _once(call: Call, asked: Idempotency) -> Reply:
@@ -87,10 +88,15 @@ async def _once(call: Call, asked: Idempotency) -> Reply:
 
 async def _submit(call: Call, asked: Idempotency | None) -> Reply:
     jobs = await _prepare_all(_submissions(call), call)
+    return await put(call, jobs, asked)
+
+
+async def put(call: Call, jobs: Sequence[PreparedJob], asked: Idempotency | None) -> Reply:
+    """Have prepared jobs accepted: 201 with them; raises Refusal where the farm does not consent."""
     answer = await call.backend.submit(jobs, call.caller, asked)
     if not 200 <= answer.status < 300:
         raise Refusal(answer.status, answer.detail, hint=answer.hint)
-    return Reply(submitted(jobs, answer), status=201)
+    return Reply(with_reasons(submitted(jobs, answer), call.backend.reader), status=201)
 
 
 def _submissions(call: Call) -> Sequence[Submission]:
