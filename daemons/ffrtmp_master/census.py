@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from ffrtmp.wire import MAX_FRAME_BYTES
 
 HOARD_BYTES = 8 * MAX_FRAME_BYTES
-GROWTH_BYTES = 32 << 20  # look again when the process has grown by this much
+GROWTH_BYTES = 16 << 20  # look again when the process has grown by this much
 _RECEIVED = struct.Struct("=Q")
 _RECEIVED_AT = 128  # offset of tcpi_bytes_received in Linux's struct tcp_info
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -84,7 +84,7 @@ class Census:
 
 def resident_bytes() -> int:
     """The memory of this process that is in RAM."""
-    with open("/proc/self/statm", "rb") as file:  # noqa: PTH123  - four times a second for ever: no Path is made
+    with open("/proc/self/statm", "rb") as file:  # noqa: PTH123  - ten times a second for ever: no Path is made
         return int(file.read().split()[1]) * _PAGE_BYTES
 
 

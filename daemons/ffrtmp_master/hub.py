@@ -42,7 +42,8 @@ from .drain import Drain
 from .hub_auth import DOMAIN, Doorkeeper
 
 CONNECTIONS_MAX = 2000
-WATCH_EVERY_S = 0.25
+WATCH_EVERY_S = 0.1
+WATCH_AGAIN_S = 0.02  # after memory has grown: one look says how much each connection received, the next how fast
 REBIND_TRIES = 100
 REBIND_EVERY_S = 0.02
 _OWN_ID_LENGTH = 5  # a routing id that libzmq gave: a zero and four bytes
@@ -251,9 +252,10 @@ class Hub:
 
     # ---- bounds --------------------------------------------------------------------------------------------------
 
-    def _watch_memory(self) -> None:
-        self._watch = self._loop.call_later(WATCH_EVERY_S, self._watch_memory)
-        if self._census.grown():
+    def _watch_memory(self, look: bool = False) -> None:
+        grown = self._census.grown()
+        self._watch = self._loop.call_later(WATCH_AGAIN_S if grown else WATCH_EVERY_S, self._watch_memory, grown)
+        if grown or look:
             self._look_round()
 
     def _look_round(self) -> None:
