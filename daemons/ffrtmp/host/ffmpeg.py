@@ -52,9 +52,9 @@ def questions(program: Path) -> dict[str, tuple[str, ...]]:
 
 def read_answers(answers: Mapping[str, Ran]) -> Abilities:
     """What the answers say. When ffmpeg fails at one of the questions, only `problem` is set."""
-    for name, ran in answers.items():
-        if not ran.ok:
-            return Abilities(problem=_complaint(name, ran))
+    for name in ("version", "encoders", "filters", "protocols"):
+        if not answers[name].ok:
+            return Abilities(problem=_complaint(name, answers[name]))
     version = re.match(r"ffmpeg version (\S+)", answers["version"].output)
     if not version:
         return Abilities(problem="it does not say which version of ffmpeg it is")
