@@ -10,10 +10,11 @@ from msgspec.structs import replace
 
 from ffrtmp import api
 from ffrtmp.farm.job import Failure, Priority, Queue, State
+from ffrtmp.farm.why import Why
 from ffrtmp.masking import mask_url
 from ffrtmp.spec import JobSpec, MediaPath, Progress
 
-from .api.backend import Explanation, LiveNode, LiveQueue
+from .api.backend import LiveNode, LiveQueue
 from .store import AttemptRow, EventRow, JobRow, SlaCounts
 
 
@@ -144,7 +145,7 @@ def history_row(row: EventRow) -> api.HistoryRow:
     )
 
 
-def why(row: JobRow, explained: Explanation | None) -> api.Why:
+def why(row: JobRow, explained: Why | None) -> api.Why:
     """Why a job is where it is: the rules' own words while it is open, its end when it has ended."""
     if explained is not None:
         sentence, hint, nodes = explained.sentence, explained.hint, dict(explained.nodes)

@@ -17,6 +17,7 @@ from ffrtmp.farm.effects import Answer
 from ffrtmp.farm.events import UserEvent
 from ffrtmp.farm.job import Queue
 from ffrtmp.farm.node import Node
+from ffrtmp.farm.why import Why
 from ffrtmp.spec import Progress, Recipe
 
 from ..rows import AuditRow
@@ -28,11 +29,19 @@ from .watch import Watchers
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """Under which key a submission's answer is kept; see `replies.idempotency_row`."""
+    """Under which key a submission's answer is kept."""
 
     scope: str
     key: str
     body_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a submission: the farm's answer and, where it consents, the body of the 201, encoded."""
+
+    answer: Answer
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +72,6 @@ class LiveQueue:
     oldest_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Why an open job is where it is, as the rules say it. `nodes`: node -> why not there."""
-
-    sentence: str
-    hint: str = ""
-    nodes: Mapping[str, str] = field(default_factory=dict)
-
-
 class Live(Protocol):
     """What only memory knows. All of it answers at once."""
 
@@ -91,7 +91,7 @@ class Live(Protocol):
         """All three queues, in their order."""
         ...
 
-    def why(self, job: int) -> Explanation | None:
+    def why(self, job: int) -> Why | None:
         """Why an open job is where it is; None where the farm does not know the job (it has ended)."""
         ...
 
@@ -133,12 +133,12 @@ class Backend(Protocol):
         """Where backups may be written, the daemon's own folder first."""
         ...
 
-    async def submit(self, jobs: Sequence[PreparedJob], caller: Caller, idempotency: Idempotency | None) -> Answer:
+    async def submit(self, jobs: Sequence[PreparedJob], caller: Caller, idempotency: Idempotency | None) -> Outcome:
         """Put a Submit into the next turn and wait until that turn is committed.
 
-        The turn fills `NewJob.taken_by` (it alone sees what was accepted a moment ago), gives the numbers, stores
-        `submit.complete(spec, number)` with `submit.output_key` of it, and, with `idempotency`,
-        `replies.idempotency_row` of the consenting answer, all in one transaction.
+        The turn fills `NewJob.taken_by` (it alone sees what was accepted a moment ago), applies the Submit, makes the
+        outcome of the effects by `replies.outcome`, stores `submit.complete(spec, number)` with `submit.output_key` of
+        it, and, with `idempotency`, `replies.idempotency_row` of a consent: all in one transaction.
         """
         ...
 

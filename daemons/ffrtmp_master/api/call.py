@@ -54,16 +54,17 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer with a JSON body."""
+    """An answer with a JSON body; `raw` is one that is encoded already."""
 
-    body: msgspec.Struct
+    body: msgspec.Struct | None = None
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    raw: bytes = b""
 
     def response(self) -> web.Response:
         """As aiohttp sends it."""
         kind = "application/problem+json" if isinstance(self.body, api.Problem) else "application/json"
-        body = msgspec.json.encode(self.body)
+        body = self.raw or msgspec.json.encode(self.body)
         return web.Response(body=body, status=self.status, headers={**self.headers, "Content-Type": kind})
 
 

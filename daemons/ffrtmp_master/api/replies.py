@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
-from msgspec.structs import replace
 
 from ffrtmp import api
-from ffrtmp.farm.effects import Answer
+from ffrtmp.farm.effects import Answer, Effect, Record
+from ffrtmp.farm.job import State
 from ffrtmp.masking import mask_url
 
 from ..rows import IdempotencyRow
-from ..store.reader import Reader
 from ..submit import PreparedJob, complete
 from ..views import input_text, output_text, state_name
-from .backend import Idempotency
+from .backend import Idempotency, Outcome
 
 
-def submitted(jobs: Sequence[PreparedJob], answer: Answer) -> api.Submitted:
-    """The jobs of a submission that was consented to, in their order, with the names that were chosen for them."""
+def outcome(jobs: Sequence[PreparedJob], effects: Iterable[Effect]) -> Outcome:
+    """What a submission's caller is told, from what `Farm.apply` of its Submit returned."""
+    answer = None
+    rejections: dict[int, str] = {}
+    for effect in effects:
+        if isinstance(effect, Answer):
+            answer = effect
+        elif isinstance(effect, Record) and effect.after is State.REJECTED:
+            rejections[effect.job] = effect.text
+    assert answer is not None, "a Submit is always answered"
+    if not 200 <= answer.status < 300:
+        return Outcome(answer)
+    return Outcome(answer, msgspec.json.encode(_submitted(jobs, answer, rejections)))
+
+
+def idempotency_row(asked: Idempotency, given: Outcome) -> IdempotencyRow:
+    """What is stored in the turn of the submission, so that its repetition gets the same answer."""
+    return IdempotencyRow(scope=asked.scope, key=asked.key, body_digest=asked.body_digest, answer=given.body)
+
+
+def _submitted(jobs: Sequence[PreparedJob], answer: Answer, rejections: Mapping[int, str]) -> api.Submitted:
+    """The jobs in their order, with the names that were chosen for them."""
     return api.Submitted(
         jobs=tuple(
             api.SubmittedJob(
@@ -28,23 +47,8 @@ def submitted(jobs: Sequence[PreparedJob], answer: Answer) -> api.Submitted:
                 state=state_name(state),
                 input=input_text(job.spec),
                 output=output_text(complete(job.spec, number)),
+                reason=mask_url(rejections.get(number, "")),
             )
             for job, number, state in zip(jobs, answer.jobs, answer.states, strict=True)
         )
     )
-
-
-def with_reasons(body: api.Submitted, reader: Reader) -> api.Submitted:
-    """The same with the reason of each rejection, which the store has."""
-    return api.Submitted(jobs=tuple(_with_reason(each, reader) for each in body.jobs))
-
-
-def _with_reason(told: api.SubmittedJob, reader: Reader) -> api.SubmittedJob:
-    row = reader.job(told.job) if told.state == "rejected" else None
-    return replace(told, reason=mask_url(row.failure.line)) if row is not None and row.failure is not None else told
-
-
-def idempotency_row(asked: Idempotency, jobs: Sequence[PreparedJob], answer: Answer) -> IdempotencyRow:
-    """What is stored in the turn of the submission, so that its repetition gets the same answer."""
-    body = msgspec.json.encode(submitted(jobs, answer))
-    return IdempotencyRow(scope=asked.scope, key=asked.key, body_digest=asked.body_digest, answer=body)

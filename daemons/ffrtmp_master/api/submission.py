@@ -14,14 +14,13 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ffrtmp.api import Request, Submission, Submitted
+from ffrtmp.api import Request, Submission
 from ffrtmp.wire import RootFact
 
 from ..refusal import Refusal
 from ..submit import Known, PreparedJob, prepare
 from .backend import Idempotency
 from .call import Call, Reply, decode
-from .replies import submitted, with_reasons
 
 PREPARED_AT_ONCE = 100  # the loop is shared: a batch lets others in between
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")
@@ -57,8 +56,7 @@ def _known(call: Call, asked: Idempotency) -> Reply | None:
         return None
     if row.body_digest != asked.body_digest:
         raise _other_body(asked.key)
-    body = with_reasons(msgspec.json.decode(row.answer, type=Submitted), call.backend.reader)
-    return Reply(body, status=201, headers={"Idempotency-Replayed": "true"})
+    return Reply(raw=row.answer, status=201, headers={"Idempotency-Replayed": "true"})
 
 
 async def _once(call: Call, asked: Idempotency) -> Reply:
@@ -93,10 +91,11 @@ async def _submit(call: Call, asked: Idempotency | None) -> Reply:
 
 async def put(call: Call, jobs: Sequence[PreparedJob], asked: Idempotency | None) -> Reply:
     """Have prepared jobs accepted: 201 with them; raises Refusal where the farm does not consent."""
-    answer = await call.backend.submit(jobs, call.caller, asked)
+    outcome = await call.backend.submit(jobs, call.caller, asked)
+    answer = outcome.answer
     if not 200 <= answer.status < 300:
         raise Refusal(answer.status, answer.detail, hint=answer.hint)
-    return Reply(with_reasons(submitted(jobs, answer), call.backend.reader), status=201)
+    return Reply(raw=outcome.body, status=201)
 
 
 def _submissions(call: Call) -> Sequence[Submission]:
