@@ -19,6 +19,7 @@ SCENARIO ?= 720p-h264
 TEST_JOBS ?= 2
 ARGS ?=
 FAULTS ?= sample
+BENCHES := $(sort $(wildcard bench/*.py))
 
 .PHONY: help venv demo test test-faults lint bench clean
 
@@ -58,13 +59,13 @@ lint: $(INSTALLED) ## ruff, mypy --strict, import rules, the feature table, the 
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/mypy --no-error-summary tools bench
+	@$(BIN)/mypy --no-error-summary tools $(BENCHES)
 	@$(BIN)/lint-imports
 	@$(BIN)/python tools/check_parity.py
 	@$(BIN)/python tools/check_locks.py
 
 bench: $(INSTALLED) media ## the measurements behind the figures in the README
-	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+	@for script in $(BENCHES); do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
 clean: ## remove all that was made here
 	@rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
