@@ -95,17 +95,26 @@ class _Follower:
         view = self._master.get(path_of("jobs", self._job), JobView)
         number = self._only or view.attempt or self._wait_beyond(0).attempt
         while number:
+            # A master that stops ends its answers in order too. So an answer is the whole log only if it was asked for
+            # when the attempt was known to be over.
+            over = ended(view) or view.attempt > number
             if not self._read(number):
                 continue  # it broke off, and was borne with
-            view = self._view()
-            if view.attempt > number and self._only is None:
+            if not over:
+                view = self._go_on(number)
+            elif self._only is None and view.attempt > number:
                 number = self._next(number, view)
-            elif view.attempt > number or ended(view):
-                return
-            elif self._only is None and view.state in ("queued", "retrying"):
-                self._wait_beyond(number)
             else:
-                self._patience.sleep(PAUSE_S)
+                return
+
+    def _go_on(self, number: int) -> JobView:
+        """The job after an answer that ended before the attempt did, as far as is known."""
+        view = self._view()
+        if not ended(view) and view.attempt == number:
+            if self._only is None and view.state in ("queued", "retrying"):
+                return self._wait_beyond(number)
+            self._patience.sleep(PAUSE_S)
+        return view
 
     def _next(self, number: int, view: JobView) -> int:
         self._place = None

@@ -163,12 +163,21 @@ def test_following_a_log_goes_on_at_the_byte_where_it_was(ctl: Ctl, peer: Peer):
     assert all("tail" not in each for each in asked[1:])
 
 
+def test_a_master_that_stops_in_order_does_not_cut_the_end_of_a_followed_log(ctl: Ctl, peer: Peer):
+    peer.on(JOB, gives(a_job(attempt=1)), gives(DONE))
+    peer.on(LOGS, streams([b"first\n"], Log_Offset="0"), streams([b"last\n"], Log_Offset="6"))
+    assert ctl("logs", 42, "--follow").out == "first\nlast\n"
+    assert [each.query.get("offset") for each in peer.asked if each.path.endswith("/logs")] == [None, "6"]
+
+
 def test_following_a_log_goes_on_with_the_next_attempt_from_its_start(ctl: Ctl, peer: Peer):
     peer.on(JOB, gives(a_job(attempt=1)), gives(a_job(attempt=2, node="b")), gives(a_job(state="completed", attempt=2)))
-    peer.on(LOGS, streams([b"first try\n"], Log_Offset="0"), streams([b"second try\n"], Log_Offset="0"))
+    first, second, nothing = b"first try\n", b"second try\n", streams([])
+    peer.on(LOGS, streams([first], Log_Offset="0"), nothing, streams([second], Log_Offset="0"), nothing)
     run = ctl("logs", 42, "--follow")
     assert (run.out, run.err) == ("first try\nsecond try\n", "attempt 2 on b\n")
-    assert [each.query["attempt"] for each in peer.asked if each.path.endswith("/logs")] == ["1", "2"]
+    asked = [(each.query["attempt"], each.query.get("offset")) for each in peer.asked if each.path.endswith("/logs")]
+    assert asked == [("1", None), ("1", "10"), ("2", None), ("2", "11")]
 
 
 def test_following_one_attempt_ends_with_it(ctl: Ctl, peer: Peer):
@@ -180,7 +189,7 @@ def test_following_one_attempt_ends_with_it(ctl: Ctl, peer: Peer):
 def test_following_a_job_that_waits_begins_with_its_first_attempt(ctl: Ctl, peer: Peer):
     peer.on(JOB, gives(a_job(state="queued")), gives(DONE))
     peer.on(EVENTS, events(a_job(state="queued"), a_job(attempt=1)))
-    peer.on(LOGS, streams([b"at last\n"]))
+    peer.on(LOGS, streams([b"at last\n"]), streams([]))
     assert ctl("logs", 42, "--follow").out == "at last\n"
 
 
