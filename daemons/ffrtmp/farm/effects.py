@@ -8,6 +8,7 @@ tables is not listed here: the turn takes it from `World.take_changes`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from .job import AttemptId, Failure, State, Want
 
@@ -115,7 +116,7 @@ class Directive:
 
     uuid: str
     number: int
-    action: str
+    action: Literal["keep", "stop", "offer"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,15 @@ class AddNode:
 
 
 @dataclass(frozen=True, slots=True)
+class Invite:
+    """A ticket is to be printed for a node of this name (empty: any), or to replace one."""
+
+    request: int
+    name: str = ""
+    replace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class DrainNode:
     request: int
     node: str
@@ -339,6 +348,7 @@ UserEvent = (
     | Update
     | SetQueue
     | AddNode
+    | Invite
     | DrainNode
     | AcceptNode
     | RemoveNode

@@ -273,6 +273,7 @@ _USERS: dict[type, Callable[[World, Any], None]] = {
     ev.Update: requests.update,
     ev.SetQueue: requests.set_queue,
     ev.AddNode: requests.add_node,
+    ev.Invite: requests.invite,
     ev.DrainNode: requests.drain_node,
     ev.AcceptNode: requests.accept_node,
     ev.RemoveNode: requests.remove_node,

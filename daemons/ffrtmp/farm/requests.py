@@ -14,6 +14,7 @@ from .events import (
     AddNode,
     Cancel,
     DrainNode,
+    Invite,
     LabelNode,
     NewJob,
     Pause,
@@ -311,6 +312,17 @@ def add_node(world: World, event: AddNode) -> None:
         node = replace(node, key=event.key, incarnation=0, accept_lower=False)
     world.nodes.put(event.name, node or Node(event.name, event.key, event.address))
     answer(world, event.request, 201, f"node {event.name} is admitted", nodes=(event.name,))
+
+
+def invite(world: World, event: Invite) -> None:
+    """Whether a ticket may be printed: not for a name that is taken, and not in the place of a node that is not there."""
+    if event.replace and _node(world, event.request, event.replace) is None:
+        return
+    if event.name and not event.replace and event.name in world.nodes:
+        hint = f"choose another name, or invite with --replace {event.name}"
+        answer(world, event.request, 409, f"there is a node {event.name}", hint, nodes=(event.name,))
+        return
+    answer(world, event.request, 201, "the ticket may be given out")
 
 
 def drain_node(world: World, event: DrainNode) -> None:

@@ -1,0 +1,229 @@
+"""The API's side of the master: takes requests into the next turn and hands out their answers after its commit."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ffrtmp import __version__, api, wire
+from ffrtmp.errors import FarmError
+from ffrtmp.farm import events as ev
+from ffrtmp.farm.effects import Answer
+from ffrtmp.keys import KeyPair, Ticket
+from ffrtmp.spec import Recipe
+
+from .api.access import Caller
+from .api.backend import Idempotency, Outcome
+from .api.watch import Watchers
+from .hub import Hub
+from .live import LiveFarm
+from .refusal import Refusal
+from .rows import AuditRow, TicketRow
+from .store.reader import Reader
+from .store.store import Store
+from .submit import PreparedJob
+from .tickets import Tickets
+from .turn import Asked, Decision, Input, Turns
+
+ANSWER_S = 120.0  # longer than any disk should take; the caller is told that it may have been taken
+
+
+@dataclass(slots=True)
+class Desk:
+    """Implements the API's `Backend`. `post` puts an input into the next turn, `room` says why none is taken."""
+
+    store: Store
+    reader: Reader
+    turns: Turns
+    live: LiveFarm
+    watchers: Watchers
+    tickets: Tickets
+    keys: KeyPair
+    post: Callable[[Input], None]
+    room: Callable[[], str]
+    wall_s: Callable[[], float]
+    recipes: Mapping[str, Recipe]
+    max_retries: int
+    backup_folders: Sequence[Path]
+    hub: Hub | None = None
+    refusing: str = "the first turn has not been made yet"
+    audits: list[AuditRow] = field(default_factory=list)
+    _waiting: dict[int, asyncio.Future[Outcome]] = field(default_factory=dict)
+    _requests: int = 0
+
+    # ---- requests ------------------------------------------------------------------------------------------------
+
+    async def submit(self, jobs: Sequence[PreparedJob], caller: Caller, idempotency: Idempotency | None) -> Outcome:
+        """Accept a batch, durably before this returns."""
+        full = self.room()
+        if full:
+            raise Refusal(503, full, hint="make room where the database is, or wait for old jobs to be retired")
+        asked = Asked(tuple(jobs), caller.label, idempotency)
+        return await self._ask(lambda n: Input(ev.Submit(n, tuple(job.new for job in jobs)), asked=asked))
+
+    async def request(self, make: Callable[[int], ev.UserEvent], caller: Caller) -> Answer:
+        """Put a user's event into the next turn."""
+        return (await self._ask(lambda n: Input(make(n)))).answer
+
+    async def _ask(self, make: Callable[[int], Input]) -> Outcome:
+        self._requests += 1
+        number = self._requests
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        self.post(make(number))
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await future
+        except TimeoutError:
+            raise Refusal(
+                503, "the store does not answer", hint="it may have been taken: look before you repeat it"
+            ) from None
+        finally:
+            self._waiting.pop(number, None)
+
+    def answer(self, decision: Decision) -> None:
+        """The turn is committed: hand out its answers."""
+        for effect in decision.effects:
+            if isinstance(effect, Answer):
+                outcome = decision.outcomes.get(effect.request, Outcome(effect))
+                self._close(effect.request, outcome)
+        self._refuse_failed(decision)
+
+    def refuse(self, decision: Decision, why: str) -> None:
+        """The turn was undone: nobody gets an answer from it."""
+        refusal = Refusal(503, why, hint="nothing was changed; try again when there is room")
+        for effect in decision.effects:
+            if isinstance(effect, Answer):
+                self._close(effect.request, refusal)
+        self._refuse_failed(decision)
+
+    def _refuse_failed(self, decision: Decision) -> None:
+        for given, error in decision.failed:
+            request = getattr(given.event, "request", None)
+            if isinstance(given.event, ev.UserEvent) and isinstance(request, int):
+                refusal = Refusal(
+                    500, f"a rule of the farm failed: {type(error).__name__}", hint="the master's journal has the trace"
+                )
+                self._close(request, refusal)
+
+    def _close(self, request: int, how: Outcome | Refusal) -> None:
+        future = self._waiting.get(request)
+        if future is None or future.done():
+            return
+        if isinstance(how, Refusal):
+            future.set_exception(how)
+        else:
+            future.set_result(how)
+
+    # ---- nodes ---------------------------------------------------------------------------------------------------
+
+    async def invite(self, request: api.InviteRequest, caller: Caller) -> api.Invitation:
+        """Print a ticket. The first one opens the hub beyond loopback, where it listens on loopback."""
+        if self.hub is None:
+            raise Refusal(503, "the hub does not listen yet")
+        keys = KeyPair.generate()
+        expires_s = self.wall_s() + request.expires_s
+        row = TicketRow(keys.public, expires_s, request.name, request.replace)
+        asked = await self._ask(lambda n: Input(ev.Invite(n, request.name, request.replace), ticket=row))
+        if asked.answer.status >= 300:
+            raise Refusal(asked.answer.status, asked.answer.detail, hint=asked.answer.hint)
+        try:
+            self.tickets.add(row)
+        except FarmError as error:
+            raise Refusal(503, error.what, hint=error.hint) from error
+        opened = await self._open(request.address)
+        host = request.address or socket.getfqdn()
+        port = self.hub.endpoint.rpartition(":")[2]
+        hub = f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+        ticket = Ticket(hub, self.keys.public, keys, int(expires_s), request.name)
+        expires = datetime.fromtimestamp(int(expires_s), UTC).isoformat().replace("+00:00", "Z")
+        return api.Invitation(ticket.text, expires, hub, opened)
+
+    async def _open(self, address: str) -> bool:
+        assert self.hub is not None
+        host, port = self.hub.endpoint.removeprefix("tcp://").rsplit(":", 1)
+        if host.strip("[]") not in ("127.0.0.1", "::1", "localhost") or _is_loopback(address):
+            return False
+        try:
+            await self.hub.open(f"tcp://*:{port}")
+        except FarmError as error:
+            raise Refusal(503, error.what, hint=error.hint) from error
+        return True
+
+    async def enroll(self, request: api.EnrollRequest, caller: Caller) -> api.Enrollment:
+        """Admit a key as a node: the agent beside its master."""
+        if self.hub is None:
+            raise Refusal(503, "the hub does not listen yet")
+        name = request.name or request.replace
+        answer = await self.request(
+            lambda n: ev.AddNode(n, name, request.public_key, request.address, bool(request.replace)), caller
+        )
+        if answer.status >= 300:
+            raise Refusal(answer.status, answer.detail, hint=answer.hint)
+        return api.Enrollment(name, self._hub_here(), self.keys.public)
+
+    def _hub_here(self) -> str:
+        """The hub as this host reaches it."""
+        assert self.hub is not None
+        host, port = self.hub.endpoint.removeprefix("tcp://").rsplit(":", 1)
+        return f"tcp://127.0.0.1:{port}" if host in ("*", "0.0.0.0", "[::]") else self.hub.endpoint
+
+    def enroll_by_ticket(self, connection: bytes, key: str, message: wire.Enroll) -> None:
+        """A host knocks with a ticket's one-time key; it is answered after the commit."""
+        task = asyncio.get_running_loop().create_task(self._by_ticket(connection, key, message))
+        _tasks.add(task)
+        task.add_done_callback(_tasks.discard)
+
+    async def _by_ticket(self, connection: bytes, key: str, message: wire.Enroll) -> None:
+        judged = self.tickets.judge(key, message, self.wall_s())
+        if isinstance(judged, wire.Sorry):
+            self._send(connection, judged)
+            return
+        ticket = self.tickets.use(key, message.public_key)
+        event = ev.AddNode(0, judged.name, message.public_key, message.address, bool(judged.replace))
+        try:
+            outcome = await self._ask(
+                lambda n: Input(ev.AddNode(n, event.name, event.key, event.address, event.replace), ticket=ticket)
+            )
+        except Refusal as refusal:
+            self._send(connection, wire.Sorry(refusal.status, refusal.detail, refusal.hint, retry=True))
+            return
+        answer = outcome.answer
+        if answer.status < 300:
+            self._send(connection, wire.Enrolled(judged.name))
+        else:
+            self._send(connection, wire.Sorry(answer.status, answer.detail, answer.hint))
+
+    def _send(self, connection: bytes, message: wire.Message) -> None:
+        if self.hub is not None:
+            self.hub.send(connection, message)
+
+    # ---- the rest ------------------------------------------------------------------------------------------------
+
+    async def backup(self, path: Path) -> int:
+        """Copy the store while it works; its size in bytes."""
+        made = await asyncio.get_running_loop().run_in_executor(None, self.store.backup, path)
+        return made.size_bytes
+
+    def audit(self, row: AuditRow) -> None:
+        """Keep who did what, in the next turn."""
+        self.audits.append(row)
+
+    def version(self) -> api.Version:
+        """Version, lineage and turn."""
+        return api.Version(__version__, wire.PROTOCOL, self.turns.farm.world.lineage, self.turns.committed)
+
+    def not_ready(self) -> str:
+        """Why the master does not serve; empty when it does."""
+        return self.refusing
+
+
+_tasks: set[asyncio.Task[None]] = set()  # asyncio keeps only weak references to tasks
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.") or address in ("::1", "localhost")

@@ -1,0 +1,238 @@
+"""The master: gather, decide, commit, act (DESIGN section 4).
+
+One thread does everything but the disk: it hears agents and users, applies the rules and sends. Commits run on the store's
+thread; while one runs, agents are heard and their heartbeats answered, and whatever comes waits for the next turn. So
+commits are shared by all that came meanwhile, and nothing is answered before it is on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from ffrtmp.farm.effects import NewLineage, Record
+from ffrtmp.farm.job import State
+from ffrtmp.journal import Event
+from ffrtmp.service import Notifier
+
+from .desk import Desk
+from .rows import StoreRefused
+from .store.store import Store
+from .switchboard import Switchboard
+from .turn import Decision, Input, Turns
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.25
+AFTER_REFUSAL_S = 1.0
+RETIRE_EVERY_S = 60.0
+STATUS_EVERY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """The farm's clock (which counts while the host sleeps) and the wall's, both in seconds."""
+
+    farm_s: Callable[[], float]
+    wall_s: Callable[[], float]
+
+
+class Master:
+    """Runs turns until it is asked to stop or the store breaks."""
+
+    def __init__(
+        self,
+        store: Store,
+        turns: Turns,
+        clocks: Clocks,
+        notifier: Notifier,
+        *,
+        events_per_turn: int,
+        retention_s: float,
+    ) -> None:
+        """`desk` and `board` are given afterwards: they post their inputs here."""
+        self.store = store
+        self.turns = turns
+        self.clocks = clocks
+        self.notifier = notifier
+        self.events_per_turn = events_per_turn
+        self.retention_s = retention_s
+        self.inbox: deque[Input] = deque()
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._logs_disk = ThreadPoolExecutor(1, thread_name_prefix="logs")
+        self.desk: Desk
+        self.board: Switchboard
+
+    def post(self, given: Input) -> None:
+        """Take an input into the next turn."""
+        self.inbox.append(given)
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End after the turn that runs."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Turns, until `stop`. Raises StoreBroken when nothing can be promised any more."""
+        logs = asyncio.create_task(self._ship_logs(), name="logs")
+        chores = asyncio.create_task(self._chores(), name="chores")
+        try:
+            while not self._stopping or self.inbox:
+                await self._pause()
+                self.notifier.beat()
+                for task in (logs, chores):
+                    if task.done():
+                        task.result()
+                await self._turn()
+        finally:
+            for task in (logs, chores):
+                task.cancel()
+            await asyncio.gather(logs, chores, return_exceptions=True)
+            self._disk.shutdown()
+            self._logs_disk.shutdown()
+
+    async def _pause(self) -> None:
+        """Until something has come, or the clock wants a look."""
+        if not self.inbox and not self._stopping:
+            try:
+                async with asyncio.timeout(TICK_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                return
+        # Let what has arrived in the sockets be gathered before the clock is read.
+        await asyncio.sleep(0)
+        self._wake.clear()
+
+    async def _turn(self) -> None:
+        inputs = [self.inbox.popleft() for _ in range(min(len(self.inbox), self.events_per_turn))]
+        if self.inbox:
+            self._wake.set()
+        audits = list(self.desk.audits)
+        decision = self.turns.decide(
+            inputs,
+            self.clocks.farm_s(),
+            self.clocks.wall_s(),
+            taken=self.desk.reader.open_outputs,
+            audit=audits,
+        )
+        for given, error in decision.failed:
+            log.error("%s was undone", type(given.event).__name__, exc_info=error, extra=Event.EVENT_UNDONE.field)
+        try:
+            await self._commit(decision)
+        except StoreRefused as error:
+            await self._refused(decision, str(error))
+            return
+        self.turns.keep(decision)
+        del self.desk.audits[: len(audits)]
+        self._act(decision)
+
+    async def _commit(self, decision: Decision) -> None:
+        if not decision.rows.empty:
+            await asyncio.get_running_loop().run_in_executor(self._disk, self.store.commit, decision.rows)
+            self._serves()
+        elif not self.desk.refusing.startswith("the store"):
+            self._serves()
+
+    def _serves(self) -> None:
+        if self.desk.refusing:
+            self.desk.refusing = ""
+            self.notifier.ready(self._status())
+            log.info("the farm serves", extra=Event.MASTER_READY.field)
+
+    async def _refused(self, decision: Decision, why: str) -> None:
+        """Nothing was written: nothing has happened, nobody is answered but with 503, and it is tried again."""
+        self.turns.undo()
+        if not self.desk.refusing:
+            log.error("the store refuses: %s", why, extra=Event.STORE_REFUSED.field)
+        self.desk.refusing = f"the store refuses: {why}"
+        self.notifier.status(self.desk.refusing)
+        self.desk.refuse(decision, self.desk.refusing)
+        await asyncio.sleep(AFTER_REFUSAL_S)
+
+    def _act(self, decision: Decision) -> None:
+        if decision.rows.changes.nodes:
+            self.board.know_nodes()
+        self.board.act(decision.effects)
+        self.desk.answer(decision)
+        for effect in decision.effects:
+            if isinstance(effect, Record):
+                self.desk.watchers.wake(effect.job)
+                _tell(effect)
+            elif isinstance(effect, NewLineage):
+                log.warning(
+                    "an agent has heard of later turns: this store was put back to turn %d; lineage %s begins",
+                    effect.branch_turn,
+                    effect.lineage,
+                    extra=Event.MASTER_RESTORED.field,
+                )
+        for number in decision.rows.ended:
+            self.desk.live.forget(number)
+
+    # ---- beside the turns ----------------------------------------------------------------------------------------
+
+    async def _ship_logs(self) -> None:
+        """Store log chunks as they come, many in one transaction."""
+        loop = asyncio.get_running_loop()
+        while True:
+            heard = self.board.take_logs()
+            if not heard:
+                await asyncio.sleep(0.05)
+                continue
+            try:
+                await loop.run_in_executor(self._logs_disk, self.store.append_logs, [each.chunk for each in heard])
+            except StoreRefused as error:
+                log.error("logs cannot be stored: %s", error, extra=Event.STORE_REFUSED.field)
+                await asyncio.sleep(AFTER_REFUSAL_S)
+                continue
+            self.board.logs_stored(heard)
+
+    async def _chores(self) -> None:
+        """Retire old jobs in slices; forget expired tickets; say how things stand."""
+        loop = asyncio.get_running_loop()
+        retire_s = self.clocks.farm_s() + RETIRE_EVERY_S
+        while True:
+            await asyncio.sleep(STATUS_EVERY_S)
+            if not self.desk.refusing:
+                self.notifier.status(self._status())
+            self.desk.tickets.sweep(self.clocks.wall_s())
+            if self.clocks.farm_s() < retire_s:
+                continue
+            try:
+                before_s = self.clocks.wall_s() - self.retention_s
+                retired = await loop.run_in_executor(self._disk, self.store.retire, before_s)
+            except StoreRefused as error:
+                log.warning("old jobs cannot be retired: %s", error)
+                retired = 0
+            retire_s = self.clocks.farm_s() + (1.0 if retired else RETIRE_EVERY_S)
+
+    def _status(self) -> str:
+        queues = self.desk.live.queues()
+        live = queues[0].running
+        running = sum(q.running for q in queues)
+        waiting = sum(q.waiting for q in queues)
+        world = self.turns.farm.world
+        nodes = sum(1 for name in world.nodes if world.in_contact(name) is not None)
+        return f"{live} live, {running} running, {waiting} queued, {nodes} nodes"
+
+
+_LEVELS = {State.FAILED: logging.WARNING, State.TIMED_OUT: logging.WARNING}
+
+
+def _tell(record: Record) -> None:
+    """Each change of a job's state is a line of the journal, with the fields that find it."""
+    extra: dict[str, object] = {"FFRTMP_JOB": record.job}
+    if record.attempt:
+        extra["FFRTMP_ATTEMPT"] = f"{record.job}.{record.attempt}"
+    if record.node:
+        extra["FFRTMP_NODE"] = record.node
+    if record.before is None:
+        extra.update(Event.JOB_SUBMITTED.field)
+    level = _LEVELS.get(record.after, logging.INFO) if record.before is not record.after else logging.INFO
+    log.log(level, "job %d is %s: %s", record.job, record.after.value, record.text, extra=extra)

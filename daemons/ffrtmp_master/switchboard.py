@@ -1,0 +1,333 @@
+"""Between the hub and the turn: who is speaking, what goes straight back, what waits for a turn, and what goes out after one.
+
+A heartbeat is answered at once, also while a commit runs: an agent must not take a slow disk for a dead master. The answer
+is given only for a session that is live as the rules have decided so far, because it renews the node's leases; and the turn
+number in it is the newest *committed* one, because an agent that has heard of a turn holds the master to it.
+
+Log chunks do not wait for a turn either: they go to the log store in batches and are acknowledged when they are on disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from ffrtmp import wire
+from ffrtmp.farm import effects as fx
+from ffrtmp.farm import events as ev
+from ffrtmp.farm.job import Priority, Queue
+from ffrtmp.journal import Event
+from ffrtmp.spec import Fingerprint
+
+from . import translate
+from .api.watch import Watchers
+from .hub import Hub, Received, SendResult
+from .live import LiveFarm, Pulse, Told
+from .store.logs import LogAppend
+from .store.reader import Reader
+from .submit import terms_of
+from .translate import Chance, Sender
+from .turn import Input, Turns
+
+log = logging.getLogger(__name__)
+LOG_BACKLOG_BYTES = 32 << 20  # more than this is not taken; agents send it again
+OWNERS_KEPT = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class HeardLog:
+    """A log chunk on its way to the store, and where to acknowledge it."""
+
+    chunk: LogAppend
+    connection: bytes
+    ack: wire.LogAck
+    last: bool
+
+
+@dataclass(slots=True)
+class Switchboard:
+    """One for each master. `post` puts an input into the next turn; `enroll` is asked for tickets' holders."""
+
+    turns: Turns
+    reader: Reader
+    live: LiveFarm
+    watchers: Watchers
+    timing: wire.Timing
+    max_retries: int
+    post: Callable[[Input], None]
+    enroll: Callable[[bytes, str, wire.Enroll], None]
+    hub: Hub | None = None
+    logs: list[HeardLog] = field(default_factory=list)
+    log_bytes: int = 0
+    _names: dict[str, str] = field(default_factory=dict)  # key -> node
+    _owners: dict[tuple[str, int], tuple[int, str]] = field(default_factory=dict)  # (UUID, attempt) -> (job, node)
+
+    # ---- who is who ----------------------------------------------------------------------------------------------
+
+    def know_nodes(self) -> None:
+        """The nodes have changed: whose keys are admitted from now on."""
+        self._names = {node.key: node.name for node in self.turns.farm.world.nodes.rows()}
+
+    def admits(self, key: str) -> bool:
+        """Whether a key is a node's."""
+        return key in self._names
+
+    # ---- in ------------------------------------------------------------------------------------------------------
+
+    def hear(self, received: Received) -> None:
+        """A message has come. Never raises: what is wrong with it concerns its sender alone."""
+        try:
+            if isinstance(received.message, wire.Enroll):
+                self.enroll(received.connection, received.key, received.message)
+                return
+            name = self._names.get(received.key)
+            if name is not None:
+                self._of_node(Sender(name, received.connection), received.message)
+        except Exception:
+            log.exception("a %s could not be taken", type(received.message).__name__)
+
+    def _of_node(self, sender: Sender, message: wire.FromAgent) -> None:
+        if isinstance(message, wire.Heartbeat):
+            self._heartbeat(sender, message)
+        elif isinstance(message, wire.Hello):
+            self._hello(sender, message)
+        elif isinstance(message, wire.LogChunk):
+            self._log_chunk(sender, message)
+        elif isinstance(message, wire.AdoptionOffer):
+            self._offer(sender, message)
+        else:
+            event = translate.of_attempt(message, sender, _chance())
+            if event is not None:
+                self.post(_with_results(event, message))
+
+    def _session_live(self, sender: Sender, session: int) -> bool:
+        contact = self.turns.farm.world.in_contact(sender.node)
+        return contact is not None and contact.session == session and contact.connection == sender.connection
+
+    def _heartbeat(self, sender: Sender, message: wire.Heartbeat) -> None:
+        if self._session_live(sender, message.session):
+            lineage, turn = self.turns.farm.world.lineage, self.turns.committed
+            self.send(sender.connection, wire.HeartbeatAck(message.session, message.number, lineage, turn))
+            self.live.pulse[sender.node] = Pulse(message.load, message.free_memory_bytes)
+            self._progress(message.attempts)
+        info = self._tell(sender.node, message.facts, message.capacity)
+        self.post(Input(translate.heartbeat(message, sender), node_info=info))
+
+    def _progress(self, reports: Iterable[wire.AttemptReport]) -> None:
+        for report in reports:
+            number = self.turns.farm.world.by_uuid.get(report.uuid)
+            if number is not None and report.progress is not None:
+                self.live.seen[number] = (report.attempt, report.progress)
+                self.watchers.wake(number)
+
+    def _tell(self, node: str, facts: wire.Facts | None, capacity: wire.Capacity | None) -> bytes | None:
+        """Remember what a node says of itself; the bytes to be stored where it changed."""
+        before = self.live.told.get(node)
+        if facts is None and capacity is None:
+            return None
+        told = Told(
+            facts or (before.facts if before else wire.Facts()),
+            capacity or (before.capacity if before else wire.Capacity(0, 0, 0)),
+        )
+        if told == before:
+            return None
+        self.live.told[node] = told
+        return msgspec.msgpack.encode(told)
+
+    def _hello(self, sender: Sender, message: wire.Hello) -> None:
+        if not wire.OLDEST_PROTOCOL <= message.protocol <= wire.PROTOCOL + 1:
+            detail = f"this agent speaks protocol {message.protocol}, this master {wire.PROTOCOL}"
+            self.send(sender.connection, wire.Sorry(426, detail, "upgrade the older of the two"))
+            return
+        world = self.turns.farm.world
+        strangers = frozenset(
+            r.uuid for r in message.attempts if r.uuid not in world.by_uuid and self.reader.job(r.uuid) is None
+        )
+        info = self._tell(sender.node, message.facts, message.capacity)
+        self.post(Input(translate.hello(message, sender, _chance(), strangers), node_info=info))
+
+    def _offer(self, sender: Sender, message: wire.AdoptionOffer) -> None:
+        free = self.reader.job(message.job) is None and message.job not in self.turns.farm.world.jobs
+        queue, priority = Queue[message.queue.upper()], Priority[message.priority.upper()]
+        event = ev.Adopt(
+            sender.node,
+            sender.connection,
+            message.session,
+            message.uuid,
+            message.job if free else 0,
+            message.attempt,
+            terms_of(message.spec, queue, priority, self.max_retries),
+        )
+        self.post(Input(event, spec=message.spec))
+
+    # ---- logs ----------------------------------------------------------------------------------------------------
+
+    def _log_chunk(self, sender: Sender, message: wire.LogChunk) -> None:
+        if not self._session_live(sender, message.session) or self.log_bytes > LOG_BACKLOG_BYTES:
+            return
+        job = self._owned(sender.node, message.uuid, message.attempt)
+        end = message.offset + len(message.data)
+        ack = wire.LogAck(message.session, message.uuid, message.attempt, end)
+        if job is None:
+            self.send(sender.connection, ack)  # nobody wants it any more: let the agent be done with it
+            return
+        self.logs.append(
+            HeardLog(
+                LogAppend(job, message.attempt, message.offset, message.data), sender.connection, ack, message.last
+            )
+        )
+        self.log_bytes += len(message.data)
+
+    def _owned(self, node: str, uuid: str, attempt: int) -> int | None:
+        """The job whose attempt this is, if it is or was on this node: a node writes nobody else's log (P4, P12)."""
+        owner = self._owners.get((uuid, attempt))
+        if owner is None:
+            owner = self._look_up(uuid, attempt)
+            if owner is None:
+                return None
+            self._owners[(uuid, attempt)] = owner
+            while len(self._owners) > OWNERS_KEPT:
+                del self._owners[next(iter(self._owners))]
+        return owner[0] if owner[1] == node else None
+
+    def _look_up(self, uuid: str, attempt: int) -> tuple[int, str] | None:
+        world = self.turns.farm.world
+        key = world.by_identity.get((uuid, attempt))
+        if key is not None:
+            return key[0], world.attempts[key].node
+        job = self.reader.job(uuid)
+        if job is None:
+            return None
+        row = next(
+            (a for a in self.reader.attempts(job.number, after=attempt - 1, limit=1) if a.number == attempt), None
+        )
+        return (job.number, row.node) if row is not None else None
+
+    def take_logs(self) -> list[HeardLog]:
+        """The chunks that have come since the last call."""
+        taken, self.logs, self.log_bytes = self.logs, [], 0
+        return taken
+
+    def logs_stored(self, heard: Iterable[HeardLog]) -> None:
+        """These chunks are on disk."""
+        for each in heard:
+            self.send(each.connection, each.ack)
+            if each.last:
+                self.live.log_ended(each.chunk.job, each.chunk.attempt)
+            self.watchers.wake(each.chunk.job)
+
+    # ---- out -----------------------------------------------------------------------------------------------------
+
+    def send(self, connection: bytes, message: wire.Message) -> None:
+        """Send without waiting; a closed connection is told to the rules."""
+        if self.hub is not None and self.hub.send(connection, message) is SendResult.UNREACHABLE:
+            self.post(Input(ev.Unreachable(connection)))
+
+    def act(self, effects: Iterable[fx.Effect]) -> None:
+        """Carry out what a committed turn decided for the agents."""
+        for effect in effects:
+            try:
+                self._act(effect)
+            except Exception:
+                log.exception("%s could not be carried out; it is repeated where it matters", type(effect).__name__)
+
+    def _act(self, effect: fx.Effect) -> None:
+        match effect:
+            case fx.SendWelcome():
+                self._welcome(effect)
+            case fx.SendSorry(connection=connection, status=status, detail=detail, hint=hint, retry=retry):
+                log.warning("a node is refused: %d %s", status, detail, extra=Event.NODE_REFUSED.field)
+                self.send(connection, wire.Sorry(status, detail, hint, retry))
+            case fx.SendNoSession(connection=connection, session=session):
+                self.send(connection, wire.NoSession(session))
+            case fx.SendSign(connection=connection, session=session):
+                self.send(connection, wire.GiveSign(session))
+            case _:
+                self._act_in_session(effect)
+
+    def _act_in_session(self, effect: fx.Effect) -> None:
+        world = self.turns.farm.world
+        node = getattr(effect, "node", "")
+        contact = world.in_contact(node) if isinstance(node, str) and node else None
+        if contact is None or isinstance(effect, fx.Record):
+            return
+        lineage, turn, session = world.lineage, self.turns.committed, contact.session
+        message: wire.Message | None = None
+        match effect:
+            case fx.SendAssign(attempt=key):
+                message = self._assign(key, session)
+            case fx.SendSettle(attempt=key):
+                message = self._settle(key, session)
+            case fx.SendOrder(uuid=uuid, number=number, want=want):
+                message = wire.Order(session, uuid, number, want.value)
+            case fx.SendGrant(uuid=uuid, number=number, request=request):
+                message = wire.Grant(session, uuid, number, request, self.timing.grant_ttl_s)
+            case fx.SendDeny(uuid=uuid, number=number, request=request, detail=detail):
+                message = wire.Deny(session, uuid, number, request, detail)
+            case fx.SendAck(item=item):
+                message = wire.Ack(session, item, lineage, turn)
+        if message is not None:
+            self.send(contact.connection, message)
+
+    def _welcome(self, effect: fx.SendWelcome) -> None:
+        world = self.turns.farm.world
+        offsets: dict[tuple[str, int], int] = {}
+        for directive in effect.directives:
+            job = self._owned(effect.node, directive.uuid, directive.number)
+            if job is not None:
+                offsets[(directive.uuid, directive.number)] = self.reader.log_size(job, directive.number)
+        message = translate.welcome(
+            effect, lineage=world.lineage, turn=self.turns.committed, timing=self.timing, offsets=offsets
+        )
+        self.send(effect.connection, message)
+        extra = {"FFRTMP_NODE": effect.node, **Event.NODE_READY.field}
+        log.info("node %s is in contact with %d attempts", effect.node, len(effect.directives), extra=extra)
+
+    def _assign(self, key: tuple[int, int], session: int) -> wire.Assign | None:
+        world = self.turns.farm.world
+        job, attempt = world.jobs.get(key[0]), world.attempts.get(key)
+        spec = self.reader.spec(key[0])
+        if job is None or attempt is None or spec is None or attempt.given_up:
+            return None
+        terms = job.terms
+        granted = tuple(
+            Fingerprint(row.fingerprint.size_bytes, row.fingerprint.digest)
+            for row in self.reader.attempts(key[0])
+            if row.fingerprint is not None
+        )
+        return wire.Assign(
+            session,
+            world.lineage,
+            self.turns.committed,
+            job.uuid,
+            key[0],
+            key[1],
+            terms.queue.label,
+            terms.priority.label,
+            spec,
+            granted,
+        )
+
+    def _settle(self, key: tuple[int, int], session: int) -> wire.Settle | None:
+        attempt, spec = self.turns.farm.world.attempts.get(key), self.reader.spec(key[0])
+        if attempt is None or spec is None:
+            return None
+        return wire.Settle(session, attempt.uuid, key[0], key[1], spec)
+
+
+def _with_results(event: ev.AgentEvent, message: wire.FromAgent) -> Input:
+    match message:
+        case wire.Published(fingerprint=fingerprint, results=results):
+            return Input(event, results=results, fingerprint=fingerprint)
+        case wire.Ended(results=results):
+            return Input(event, results=results)
+    return Input(event)
+
+
+def _chance() -> Chance:
+    return Chance(secrets.randbits(62) + 1, secrets.token_hex(8), random.random())

@@ -1,0 +1,168 @@
+"""One turn of the master, without I/O: events in, rows to commit and effects to carry out.
+
+The caller gathers inputs, lets `decide` apply them and what is due, commits `Decision.rows`, and only then carries out the
+effects: `keep` says that the commit went well, `undo` that it did not (then nothing of the turn has happened, and nobody was
+answered). An input whose rule raises is undone alone and listed in `failed`; the turn goes on.
+
+What the rules do not need to know travels beside the events (specifications, results, facts) and meets the rows here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from ffrtmp.farm.effects import Answer, AttemptOver, Changes, Effect, NewLineage, Record
+from ffrtmp.farm.events import Adopt, Event, Submit
+from ffrtmp.farm.farm import Farm
+from ffrtmp.spec import Fingerprint, JobSpec, Results
+
+from .api import replies
+from .api.backend import Idempotency, Outcome
+from .rows import AttemptResult, AuditRow, NewSpec, TicketRow, TurnRows
+from .submit import PreparedJob, complete, output_key
+
+Taken = Callable[[Sequence[str]], dict[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A submission, as the rows need it."""
+
+    jobs: tuple[PreparedJob, ...]
+    who: str
+    idempotency: Idempotency | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One event and what belongs to it."""
+
+    event: Event
+    asked: Asked | None = None  # with Submit
+    results: Results | None = None  # with Published and Ended
+    fingerprint: Fingerprint | None = None  # with Published
+    spec: JobSpec | None = None  # with Adopt
+    node_info: bytes | None = None  # with Hello and Heartbeat: what the node says of itself
+    ticket: TicketRow | None = None  # with Invite (a new ticket) and AddNode (it was used)
+
+
+@dataclass(slots=True)
+class Decision:
+    """What a turn comes to. `failed` are the inputs that were undone, with what they raised."""
+
+    rows: TurnRows
+    effects: list[Effect] = field(default_factory=list)
+    failed: list[tuple[Input, Exception]] = field(default_factory=list)
+    outcomes: dict[int, Outcome] = field(default_factory=dict)  # of submissions, by request
+
+
+class Turns:
+    """The farm and its turn counter. A turn that writes nothing has no number."""
+
+    def __init__(self, farm: Farm, turn: int) -> None:
+        """`turn` is the number of the last committed one."""
+        self.farm = farm
+        self.committed = turn
+
+    def decide(
+        self,
+        inputs: Iterable[Input],
+        now_s: float,
+        wall_s: float,
+        *,
+        taken: Taken,
+        audit: Iterable[AuditRow] = (),
+    ) -> Decision:
+        """Apply the inputs and what time brings. `taken` answers which open jobs have these outputs already."""
+        rows = TurnRows(self.committed + 1, wall_s, wall_s - now_s, Changes())
+        decision = Decision(rows)
+        rows.audit.extend(audit)
+        fresh: dict[str, int] = {}  # outputs of jobs that were accepted in this very turn
+        for given in inputs:
+            self._apply(decision, _with_outputs(given, taken, fresh), now_s, fresh)
+        for event in self.farm.due(now_s):
+            self._apply(decision, Input(event), now_s, fresh)
+        rows.changes, rows.ended = self.farm.changes()
+        world = self.farm.world
+        rows.next_job = int(world.value("next_job"))
+        rows.paused_queues = world.paused_queues
+        return decision
+
+    def keep(self, decision: Decision) -> None:
+        """The turn is committed, or wrote nothing."""
+        if not decision.rows.empty:
+            self.committed = decision.rows.turn
+        self.farm.keep_turn(self.committed)
+
+    def undo(self) -> None:
+        """The commit failed and wrote nothing."""
+        self.farm.undo_turn()
+
+    def _apply(self, decision: Decision, given: Input, now_s: float, fresh: dict[str, int]) -> None:
+        try:
+            effects = self.farm.apply(given.event, now_s)
+        except Exception as error:  # whatever a rule raises concerns its event alone
+            decision.failed.append((given, error))
+            return
+        decision.effects += effects
+        for effect in effects:
+            _keep_effect(decision.rows, effect, given)
+        _keep_input(decision.rows, given, effects)
+        if given.asked is not None:
+            _keep_submission(decision, given.asked, effects, fresh)
+
+
+def _with_outputs(given: Input, taken: Taken, fresh: dict[str, int]) -> Input:
+    """Tell a Submit which of its outputs are taken, by what is on disk and by what this turn accepted before it."""
+    if not isinstance(given.event, Submit) or given.asked is None:
+        return given
+    keys = [job.output_key for job in given.asked.jobs if job.output_key]
+    known = {**taken(keys), **fresh} if keys else {}
+    if not any(key in known for key in keys):
+        return given
+    jobs = tuple(
+        replace(prepared.new, taken_by=known.get(prepared.output_key, 0)) if prepared.output_key else prepared.new
+        for prepared in given.asked.jobs
+    )
+    return replace(given, event=replace(given.event, jobs=jobs))
+
+
+def _keep_effect(rows: TurnRows, effect: Effect, given: Input) -> None:
+    if isinstance(effect, Record):
+        rows.records.append(effect)
+    elif isinstance(effect, AttemptOver):
+        rows.attempt_results[effect.attempt] = AttemptResult(
+            effect.how, effect.failure, given.results, given.fingerprint
+        )
+    elif isinstance(effect, NewLineage):
+        rows.lineage = effect
+
+
+def _keep_input(rows: TurnRows, given: Input, effects: list[Effect]) -> None:
+    node = getattr(given.event, "node", "")
+    if given.node_info is not None and node:
+        rows.node_info[node] = given.node_info
+    if given.spec is not None and isinstance(given.event, Adopt):
+        for effect in effects:
+            if isinstance(effect, Record) and effect.before is None:
+                key = output_key(given.spec)
+                rows.specs.append(NewSpec(effect.job, given.spec, "a restored master", key))
+    if given.ticket is not None and any(isinstance(e, Answer) and e.status < 300 for e in effects):
+        rows.tickets.append(given.ticket)
+
+
+def _keep_submission(decision: Decision, asked: Asked, effects: list[Effect], fresh: dict[str, int]) -> None:
+    outcome = replies.outcome(asked.jobs, effects)
+    decision.outcomes[outcome.answer.request] = outcome
+    if not outcome.body:
+        return
+    key = asked.idempotency.key if asked.idempotency is not None else ""
+    for prepared, number in zip(asked.jobs, outcome.answer.jobs, strict=True):
+        spec = complete(prepared.spec, number)
+        output = output_key(spec)
+        decision.rows.specs.append(NewSpec(number, spec, asked.who, output, key))
+        if output:
+            fresh[output] = number
+    if asked.idempotency is not None:
+        decision.rows.idempotency.append(replies.idempotency_row(asked.idempotency, outcome))
