@@ -82,7 +82,7 @@ class Farm:
             self.socket,
         ]
         self._daemon("ffrtmp-master", [*common, *master, "--hub", "tcp://127.0.0.1:0"])
-        self._wait_for("the master", lambda: self._answer("version") is not None)
+        self._wait_for("the master", lambda: self._answer("nodes", "list") is not None)
         agent: list[str | Path] = [
             "--state-dir",
             self.folder / "agent",
