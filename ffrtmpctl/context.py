@@ -11,7 +11,8 @@ import msgspec
 
 from ffrtmp.errors import FarmError
 
-from .client import Address, Master
+from .address import Address
+from .client import Master
 from .render import clean
 
 

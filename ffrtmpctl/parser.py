@@ -13,7 +13,8 @@ from typing import Any, NoReturn, TypeVar
 
 from ffrtmp.errors import Exit, FarmError
 
-from .client import DEFAULT_SOCKET, TIMEOUT_S
+from .address import DEFAULT_SOCKET
+from .client import TIMEOUT_S
 from .values import duration_s
 
 Commands = Any  # what add_subparsers returns has no public name

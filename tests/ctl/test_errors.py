@@ -16,7 +16,8 @@ from ctl.peer import Peer, babbles, breaks_off, gives, hangs_up, problem
 
 from ffrtmp.api import Done, Page
 from ffrtmp.errors import Exit, FarmError
-from ffrtmpctl.client import Address, Master
+from ffrtmpctl.address import Address
+from ffrtmpctl.client import Master
 
 
 def told(err: str) -> tuple[str, str]:

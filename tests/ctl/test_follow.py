@@ -19,7 +19,8 @@ from ffrtmp.api import TERMINAL_STATES, log_cut
 from ffrtmp.errors import FarmError
 from ffrtmpctl import patience as patience_module
 from ffrtmpctl import watch
-from ffrtmpctl.client import Address, Master, NoMaster
+from ffrtmpctl.address import Address
+from ffrtmpctl.client import Master, NoMaster
 from ffrtmpctl.commands import logs as logs_module
 from ffrtmpctl.commands.logs import Place
 from ffrtmpctl.context import Context
