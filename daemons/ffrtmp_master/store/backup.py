@@ -23,7 +23,7 @@ import apsw
 from ffrtmp.errors import Exit, FarmError
 
 from . import schema
-from .database import check_kind, exclusive, read_only, rows
+from .database import check_kind, exclusive, own_like, read_only, rows
 from .high_water import sync_folder
 
 STEP_PAGES = 512  # copied at a time
@@ -195,15 +195,13 @@ def _replace(fresh: Path, target: Path) -> list[Path]:
     if target.exists():
         aside = _free_name(target)
         aside.hardlink_to(target)  # the name is never without a database, whenever this is cut short
-        owner = target.stat()
         kept.append(aside)
     else:
-        aside, owner = _free_name(target), target.parent.stat()
+        aside = _free_name(target)
     for companion in _COMPANIONS:
         with suppress(FileNotFoundError):
             target.with_name(target.name + companion).replace(aside.with_name(aside.name + companion))
-    if os.geteuid() == 0:
-        os.chown(fresh, owner.st_uid, owner.st_gid)
+    own_like(target, fresh)
     fresh.replace(target)
     sync_folder(target.parent)
     return kept

@@ -87,6 +87,7 @@ def exclusive(path: Path) -> Iterator[None]:
     except OSError as error:
         raise FarmError(f"cannot open {lock}: {error.strerror}", hint="check the folder and its owner") from error
     try:
+        own_like(path, lock)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -98,6 +99,13 @@ def exclusive(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def own_like(path: Path, fresh: Path) -> None:
+    """What root makes beside a database belongs to the master, who owns the database, or else its folder."""
+    if os.geteuid() == 0:
+        model = (path if path.exists() else path.parent).stat()
+        os.chown(fresh, model.st_uid, model.st_gid)
 
 
 class Database:

@@ -12,7 +12,7 @@ from ffrtmp.errors import FarmError
 from ffrtmp.farm.job import IllegalTransition, State, check
 
 from . import schema
-from .database import check_kind, damaged, read_only, rows
+from .database import check_kind, damaged, exclusive, rows
 
 PROBLEMS_MAX = 100  # a damaged store is told in this many sentences
 
@@ -89,18 +89,24 @@ def problems(connection: apsw.Connection) -> list[str]:
 def examine(path: Path) -> list[str]:
     """Offline: everything that can be checked in a database file, in sentences; empty when all is well.
 
-    Raises FarmError when it is no database of this ffrtmp, or damaged beyond reading.
+    Raises FarmError when it is in use, no database of this ffrtmp, or damaged beyond reading.
     """
     if not path.exists():
         raise FarmError(f"there is no database {path}", hint="name the file that --db names")
     try:
-        connection = read_only(path)
-        try:
-            check_kind(connection, path, schema.APPLICATION_ID, len(schema.MIGRATIONS))
-            found = [str(row[0]) for row in rows(connection, "PRAGMA integrity_check(20)") if row[0] != "ok"]
-            found += [f"a row of {row[0]} refers to nothing" for row in rows(connection, "PRAGMA foreign_key_check")]
-            return found or problems(connection)
-        finally:
-            connection.close()
+        with exclusive(path):
+            return _examine(path)
     except apsw.Error as error:
         raise damaged(path, str(error)) from error
+
+
+def _examine(path: Path) -> list[str]:
+    # Not read-only: such a connection leaves a WAL index behind that belongs to whoever looked.
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        check_kind(connection, path, schema.APPLICATION_ID, len(schema.MIGRATIONS))
+        found = [str(row[0]) for row in rows(connection, "PRAGMA integrity_check(20)") if row[0] != "ok"]
+        found += [f"a row of {row[0]} refers to nothing" for row in rows(connection, "PRAGMA foreign_key_check")]
+        return found or problems(connection)
+    finally:
+        connection.close()

@@ -8,7 +8,7 @@ merged; a stream that stopped early bounds how far the others may be believed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import apsw
@@ -30,21 +30,32 @@ class _Stream:
     bindings: dict[str, Any] = field(default_factory=dict)
 
 
-def page(connection: apsw.Connection, wanted: JobFilter, after: int | None, limit: int, newest_first: bool) -> JobPage:
-    """Jobs in the order of their numbers, beyond the number `after`; at most `limit` (and PAGE_ROWS_MAX)."""
-    limit = max(1, min(limit, PAGE_ROWS_MAX))
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which part of a list: beyond the number `after`, at most `limit` jobs, at the cost of `scan_rows` rows looked at."""
+
+    after: int | None = None
+    limit: int = 100
+    newest_first: bool = True
+    scan_rows: int = SCAN_ROWS
+
+
+def page(connection: apsw.Connection, wanted: JobFilter, span: Span) -> JobPage:
+    """Jobs in the order of their numbers; never more than PAGE_ROWS_MAX."""
+    limit = max(1, min(span.limit, PAGE_ROWS_MAX))
     found: list[JobRow] = []
     frontiers: list[int] = []
     for stream in _streams(wanted):
-        jobs, frontier = _run(connection, stream, after, limit + 1, newest_first)
+        # One more than asked for tells whether there is a following page.
+        jobs, frontier = _run(connection, stream, replace(span, limit=limit + 1))
         found += jobs
         if frontier is not None:
             frontiers.append(frontier)
-    found.sort(key=lambda job: job.number, reverse=newest_first)
+    found.sort(key=lambda job: job.number, reverse=span.newest_first)
     edge: int | None = None
     if frontiers:
-        edge = max(frontiers) if newest_first else min(frontiers)
-        found = [job for job in found if (job.number >= edge if newest_first else job.number <= edge)]
+        edge = max(frontiers) if span.newest_first else min(frontiers)
+        found = [job for job in found if (job.number >= edge if span.newest_first else job.number <= edge)]
     if len(found) > limit:
         return JobPage(tuple(found[:limit]), found[limit - 1].number)
     return JobPage(tuple(found), edge)
@@ -70,32 +81,33 @@ def _streams(wanted: JobFilter) -> list[_Stream]:
     return [base]
 
 
-def _run(
-    connection: apsw.Connection, stream: _Stream, after: int | None, limit: int, newest_first: bool
-) -> tuple[list[JobRow], int | None]:
-    """At most `limit` rows, and the number up to which was looked if there is more beyond."""
-    order = "DESC" if newest_first else "ASC"
-    conditions = [condition for condition in (stream.lead, _beyond(after, newest_first)) if condition]
-    run = f"FROM jobs {'WHERE ' + ' AND '.join(conditions) if conditions else ''} ORDER BY number {order}"
-    scan = SCAN_ROWS if stream.rest else limit
-    bindings = {**stream.bindings, "after": after, "limit": limit, "scan": scan}
+def _run(connection: apsw.Connection, stream: _Stream, span: Span) -> tuple[list[JobRow], int | None]:
+    """At most `limit` rows, and the number up to which was looked if there may be more beyond."""
+    order = "DESC" if span.newest_first else "ASC"
+    beyond = "" if span.after is None else f"number {'<' if span.newest_first else '>'} :after"
+    run = f"FROM jobs {_where([stream.lead, beyond])} ORDER BY number {order}"
+    bindings = {
+        **stream.bindings,
+        "after": span.after,
+        "limit": span.limit,
+        "scan": span.scan_rows if stream.rest else span.limit,
+    }
     inner = f"SELECT number, queue, priority, classification, scenario, node {run} LIMIT :scan"
     sql = (
-        f"SELECT {_qualified(JOB_ROW_COLUMNS)} FROM (SELECT number AS found FROM ({inner})"
-        f" {'WHERE ' + ' AND '.join(stream.rest) if stream.rest else ''} LIMIT :limit) JOIN jobs ON jobs.number = found"
-        f" ORDER BY found {order}"
+        f"SELECT {_qualified(JOB_ROW_COLUMNS)}"
+        f" FROM (SELECT number AS found FROM ({inner}) {_where(stream.rest)} ORDER BY number {order} LIMIT :limit)"
+        f" JOIN jobs ON jobs.number = found ORDER BY found {order}"
     )
     jobs = [job_row(row) for row in rows(connection, sql, bindings)]
-    if not stream.rest or len(jobs) == limit:
-        return jobs, None if len(jobs) < limit else jobs[-1].number
-    last = rows(connection, f"SELECT number {run} LIMIT 1 OFFSET :scan - 1", bindings)
+    if len(jobs) == span.limit:
+        return jobs, jobs[-1].number
+    last = rows(connection, f"SELECT number {run} LIMIT 1 OFFSET :scan - 1", bindings) if stream.rest else []
     return jobs, int(last[0][0]) if last else None
 
 
-def _beyond(after: int | None, newest_first: bool) -> str:
-    if after is None:
-        return ""
-    return "number < :after" if newest_first else "number > :after"
+def _where(conditions: list[str]) -> str:
+    given = [condition for condition in conditions if condition]
+    return f"WHERE {' AND '.join(given)}" if given else ""
 
 
 def _qualified(columns: str) -> str:

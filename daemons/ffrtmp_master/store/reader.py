@@ -104,7 +104,7 @@ class Reader:
     ) -> JobPage:
         """A page of jobs in the order of their numbers, see JobPage for `next`, the `after` of the following page."""
         with self._asking(self._store) as connection:
-            return listing.page(connection, wanted or JobFilter(), after, limit, newest_first)
+            return listing.page(connection, wanted or JobFilter(), listing.Span(after, limit, newest_first))
 
     def spec(self, number: int) -> JobSpec | None:
         """What was asked for."""

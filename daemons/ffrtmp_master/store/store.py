@@ -25,6 +25,7 @@ from .reader import Reader
 log = logging.getLogger(__name__)
 
 LOG_MAX_BYTES = 16 << 20
+NUMBERS_MAX = 1 << 53  # what JSON's readers can tell apart
 
 
 class Store:
@@ -94,6 +95,8 @@ class Store:
 
     def commit(self, turn: TurnRows) -> None:
         """Write a turn; when this returns it is on disk. RowsRejected (a StoreRefused) where its rows make no sense."""
+        if turn.next_job > NUMBERS_MAX:
+            raise RowsRejected(f"{turn.next_job} is no job number")
         self._numbers.reserve(turn.next_job)
         try:
             with self._database.transaction() as connection:
