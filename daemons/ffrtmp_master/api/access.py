@@ -6,6 +6,7 @@ On the Unix socket the kernel says who is at the other end (SO_PEERCRED, SO_PEER
 
 from __future__ import annotations
 
+import os
 import pwd
 import socket
 import struct
@@ -22,8 +23,8 @@ GRANTS: dict[Role, frozenset[Role]] = {
     "enroll": frozenset({"enroll"}),
 }
 SO_PEERGROUPS = 59  # not in Python's socket module
-_CREDENTIALS = struct.Struct("3i")
-_GROUPS_MAX = 65_536  # the kernel's own bound
+_CREDENTIALS = struct.Struct("iII")
+_GROUPS_BYTES = 1024  # the most that getsockopt of Python reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +91,20 @@ def peer_of(connection: socket.socket) -> Peer | None:
     """The process that connected; None where the socket has no such peer."""
     try:
         raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        pid, uid, gid = _CREDENTIALS.unpack(raw)
-        groups = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 4 * 1024)
     except OSError:
         return None
-    return Peer(pid, uid, gid, frozenset({gid, *struct.unpack(f"{len(groups) // 4}I", groups)}))
+    pid, uid, gid = _CREDENTIALS.unpack(raw)
+    return Peer(pid, uid, gid, frozenset({gid, *_groups(connection, uid, gid)}))
+
+
+def _groups(connection: socket.socket, uid: int, gid: int) -> tuple[int, ...]:
+    """The peer's further groups: the process's own, or those of its user where they are more than Python can be told."""
+    try:
+        raw = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, _GROUPS_BYTES)
+    except OSError:
+        name = user_name(uid)
+        return tuple(os.getgrouplist(name, gid)) if name else ()
+    return struct.unpack(f"{len(raw) // 4}I", raw)
 
 
 @lru_cache(maxsize=1024)
