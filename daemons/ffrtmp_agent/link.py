@@ -37,7 +37,7 @@ BATCH = 64  # messages given out at a time
 SILENCE_S = 12.0  # without a connection and without a sign from libzmq: it has given up
 RENEW_FIRST_S = 1.0  # after a refusal, doubled up to RENEW_MOST_S
 RENEW_MOST_S = 30.0
-UNANSWERED_MOST = 3  # tries at a name before its other kind of address (IPv4, IPv6) is tried
+UNANSWERED_MOST = 5  # tries at a name before its other kind of address (IPv4, IPv6) is tried
 _SLOW_HANDSHAKE_S = 2.0
 _EVENT = struct.Struct("=Hi")
 

@@ -57,7 +57,7 @@ _OPTIONS: dict[int, int] = {
     zmq.SNDHWM: 256,  # messages that wait for one slow agent
     zmq.RCVHWM: 64,  # messages of one agent that wait for us; beyond them its own queue fills
     zmq.BACKLOG: 256,
-    zmq.HANDSHAKE_IVL: 5_000,  # ms that a stranger may take up a connection
+    zmq.HANDSHAKE_IVL: 3_000,  # ms that a stranger may take up a connection
     zmq.HEARTBEAT_IVL: 5_000,
     zmq.HEARTBEAT_TIMEOUT: 15_000,
     zmq.HEARTBEAT_TTL: 20_000,
@@ -193,12 +193,11 @@ class Hub:
         return self._admits(key) or self._invited(key)
 
     def _has_room(self) -> bool:
-        if self._census.connections + self._entering >= self._connections_max:
-            self._look_round()
-        if self._census.connections >= self._connections_max:
-            return False
         self._entering += 1
-        return True
+        if self._census.connections + self._entering <= self._connections_max:
+            return True
+        self._look_round()  # this counts the connection that is at the door, too
+        return self._census.connections <= self._connections_max
 
     def _may_say(self, key: str, message: wire.FromAgent) -> bool:
         return self._invited(key) if isinstance(message, wire.Enroll) else self._admits(key)
