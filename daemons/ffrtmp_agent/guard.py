@@ -1,4 +1,4 @@
-"""The guard: the small process of ours around every attempt. Run as `python -I -S guard.py ATTEMPT_DIR`.
+"""The guard: the small process of ours around every attempt. Run as `python -I -S -B guard.py ATTEMPT_DIR`.
 
 Why this file is so short
 -------------------------
@@ -12,8 +12,9 @@ compiled anew each time, a module that is imported comes from its cache. Hence t
 3. only now the rest is imported, while the engine is already at work, and `job.json` is read.
 
 `-I -S` keeps out `site`, the user's folder and PYTHON* variables; the path of our own package is put last, so that
-nothing in it can stand in for a part of the standard library. Whatever is imported here must not import anything that
-is not in the standard library.
+nothing in it can stand in for a part of the standard library. `-B` because the guard may run under a file size limit,
+and a compiled module that was cut short by one would break every guard after it (tried). Whatever is imported here must
+not import anything that is not in the standard library.
 
 SIGTERM between 2 and the end of 3 is held back by the signal mask that the plain runner's `launch.py` sets; under
 systemd the whole control group gets it, and the attempt is then one without an outcome, which the agent understands.

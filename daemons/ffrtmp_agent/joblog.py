@@ -55,7 +55,7 @@ def _parts(directory: Path) -> list[tuple[int, str]]:
     """The files of the log, in order of their place."""
     try:
         with os.scandir(directory) as entries:
-            names = [entry.name for entry in islice(entries, NAMES_MAX)]
+            names = [entry.name for entry in islice(entries, NAMES_MAX) if entry.is_file(follow_symlinks=False)]
     except OSError:
         return []
     matches = [match for name in names if (match := NAME.fullmatch(name))]

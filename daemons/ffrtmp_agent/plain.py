@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 from ffrtmp.errors import FarmError
@@ -64,6 +65,7 @@ class PlainRunner:
 
     def __init__(self, *, confine: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
         """`confine` False leaves engines unconfined also where the kernel has Landlock."""
+        import_module("ffrtmp_agent.guarding.loop")  # leaves it compiled for the guards, which may not write there
         self._confine = confine and landlock.supported() > 0
         self.confinement = "landlock" if self._confine else "none"
         self._clock = clock
@@ -164,7 +166,7 @@ class PlainRunner:
     # ---- how ----
 
     def _spawn(self, attempt: AttemptDir, job: JobFile, limits: Limits, cores: frozenset[int]) -> int:
-        python = [sys.executable, "-I", "-S"]
+        python = [sys.executable, "-I", "-S", "-B"]
         options = []
         if limits.memory_bytes > 0:
             options += ["--memory", str(limits.memory_bytes)]
