@@ -14,10 +14,11 @@ from .database import Database, rows
 AUDIT_ROWS_MAX = 100_000  # the newest ones are kept
 VACUUM_PAGES = 256  # pages given back to the file system a call
 
+# `jobs.number` in full: an attempt has a number too.
 _OLD_JOBS = (
-    "SELECT number, (SELECT count(*) FROM events WHERE job = number) + (SELECT count(*) FROM attempts"
-    " WHERE job = number) + 1 FROM jobs WHERE ended_s IS NOT NULL AND ended_s < ?"
-    " AND NOT EXISTS (SELECT 1 FROM attempts WHERE job = number AND there = 1) ORDER BY ended_s LIMIT ?"
+    "SELECT number, (SELECT count(*) FROM events WHERE job = jobs.number) + (SELECT count(*) FROM attempts"
+    " WHERE job = jobs.number) + 1 FROM jobs WHERE ended_s IS NOT NULL AND ended_s < ?"
+    " AND NOT EXISTS (SELECT 1 FROM attempts WHERE job = jobs.number AND there = 1) ORDER BY ended_s LIMIT ?"
 )
 
 
