@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct, field
 
 from ffrtmp.errors import FarmError
-from ffrtmp.spec import JobSpec
+from ffrtmp.spec import Fingerprint, JobSpec
 
 
 class Paths(Struct, frozen=True):
@@ -37,6 +37,7 @@ class JobFile(Struct, frozen=True):
     spec: JobSpec
     paths: Paths
     guard: dict[str, Any] = field(default_factory=dict)  # the runner's own
+    granted: tuple[Fingerprint, ...] = ()  # of earlier attempts: a target that equals one *is* the output
 
 
 def read(path: Path) -> JobFile:

@@ -35,7 +35,7 @@ from ffrtmp_agent.runner import Observation, Stage
 HERE = Path(__file__).parent
 KILL_AFTER_S = 3.0
 STOP_ROUNDS = 10
-UNENFORCED = (
+UNENFORCED: tuple[str, ...] = (
     "memory (kept for each process, not for the job together)",
     "cpu (whole cores only)",
     "io_weight",

@@ -22,7 +22,6 @@ agent's is always over first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -31,8 +30,23 @@ import msgspec
 from ffrtmp import wire
 from ffrtmp.spec import Fingerprint, Progress, Results
 
-AttemptKey = tuple[str, int]  # (job UUID, attempt number)
-Item = wire.Published | wire.NotPublished | wire.Ended  # what the outbox keeps
+from .actions import (
+    Action,
+    AttemptKey,
+    Clean,
+    Control,
+    Create,
+    GiveUp,
+    Item,
+    Lease,
+    Look,
+    Publish,
+    PutItem,
+    Reconnect,
+    Remove,
+    SaveSeen,
+    Send,
+)
 
 RESEND_S = 2.0
 HELLO_S = 2.0
@@ -94,102 +108,6 @@ class Local:
             self.request,
             self.restarts,
         )
-
-
-# ---- what the shell is to do -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Put a message on the link."""
-
-    message: wire.Message
-
-
-@dataclass(frozen=True, slots=True)
-class Create:
-    """Make the attempt's directory and start it, or say why not (`created`, `not_created`)."""
-
-    assign: wire.Assign
-
-
-@dataclass(frozen=True, slots=True)
-class Control:
-    """Have the runner do something: pause, resume, stop (planned)."""
-
-    key: AttemptKey
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
-class Clean:
-    """End all processes of the attempt, remove its staging folder (`cleaned`)."""
-
-    key: AttemptKey
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """Put the output at its place, beginning the rename before `until_s` on the agent's clock (`publish_done`)."""
-
-    key: AttemptKey
-    request: int
-    until_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class PutItem:
-    """Keep an outbox item on disk; only then send it (`item_kept`)."""
-
-    item: str
-    message: Item
-
-
-@dataclass(frozen=True, slots=True)
-class Remove:
-    """All of this attempt is settled: take its directory and its outbox item away."""
-
-    key: AttemptKey
-    item: str
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """Write the attempt's lease: its engine may run until `until_s` on the agent's clock."""
-
-    key: AttemptKey
-    until_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """Settle another node's grant: move its staging folder away, then look at the target (`looked`)."""
-
-    settle: wire.Settle
-
-
-@dataclass(frozen=True, slots=True)
-class SaveSeen:
-    """Remember the newest state of a master that was heard of."""
-
-    seen: wire.Seen
-
-
-@dataclass(frozen=True, slots=True)
-class Reconnect:
-    """The connection is of no use: make a new one."""
-
-
-@dataclass(frozen=True, slots=True)
-class GiveUp:
-    """The master refuses this agent for good: say so and exit."""
-
-    status: int
-    detail: str
-    hint: str
-
-
-Action = Send | Create | Control | Clean | Publish | PutItem | Remove | Lease | Look | SaveSeen | Reconnect | GiveUp
 
 
 @dataclass(frozen=True, slots=True)
@@ -649,6 +567,7 @@ class Session:
         """An orderly stop of the agent: its jobs go on, and it will be back."""
         return [Send(wire.Goodbye(self.number))] if self.live else []
 
-    def uses(self) -> Iterable[Local]:
-        """The attempts that are there."""
-        return self.attempts.values()
+    def say_hello_again(self) -> None:
+        """Something that only Hello says has changed (the address)."""
+        if self.live:
+            self._close(self._answered_s)

@@ -1,0 +1,284 @@
+"""ffrtmp-agent: the program, and `ffrtmp-agent join TICKET`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from uuid import uuid4
+
+from ffrtmp import __version__, journal
+from ffrtmp.config import Source, build_parser, source
+from ffrtmp.config_agent import AgentConfig
+from ffrtmp.errors import Exit, FarmError
+from ffrtmp.host import network
+from ffrtmp.host.disk import DiskGuard
+from ffrtmp.host.survey import Surveyor, survey
+from ffrtmp.keys import Ticket
+from ffrtmp.service import Notifier
+
+from .about import Roots, address_of, cache_of, capacity_of, facts_of, find_roots
+from .agent import Agent, Refused
+from .enrol import enrol_beside, join
+from .guarding.files import boot_id
+from .link import Link
+from .outbox import Outbox
+from .plain import PlainRunner
+from .session import About, Session
+from .state import NodeIdentity, StateFolder
+from .workshop import Workshop, clock_s
+
+log = logging.getLogger(__name__)
+ROOTS_EVERY_S = 60.0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; returns its exit status."""
+    words = sys.argv[1:] if argv is None else argv
+    joining = bool(words) and words[0] == "join"
+    parser = parser_of_join() if joining else parser_of_agent()
+    flags = vars(parser.parse_args(words[1:] if joining else words))
+    debug = bool(flags.get("debug"))
+    try:
+        if joining:
+            return run_join(flags)
+        settings = source(AgentConfig, flags, os.environ)
+        config = settings.load()
+        debug = config.debug
+        journal.set_up("ffrtmp-agent", "debug" if config.debug else config.log_level, os.environ)
+        return run_agent(settings, config)
+    except FarmError as error:
+        if debug:
+            raise
+        if isinstance(error, Refused):
+            log.error("%s; %s", error.what, error.hint, extra=journal.Event.NODE_REFUSED.field)
+        print(f"ffrtmp-agent: {error.what}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        return error.code
+
+
+def parser_of_agent() -> argparse.ArgumentParser:
+    """The flags of the daemon."""
+    parser = build_parser(AgentConfig, "ffrtmp-agent", "starts and watches ffmpeg jobs on this host for ffrtmp-master")
+    parser.add_argument("--version", action="version", version=f"ffrtmp-agent {__version__}")
+    parser.epilog = "ffrtmp-agent join TICKET enrols this host with a ticket; see ffrtmp-agent join --help"
+    return parser
+
+
+def parser_of_join() -> argparse.ArgumentParser:
+    """The flags of `join`."""
+    parser = argparse.ArgumentParser(
+        prog="ffrtmp-agent join",
+        description="Enrol this host at a master, with a ticket that `ffrtmpctl nodes invite` printed there.",
+    )
+    parser.add_argument("ticket", metavar="TICKET", help="the line that was printed; - reads it from standard input")
+    parser.add_argument("--state-dir", type=Path, default=AgentConfig().state_dir, metavar="DIR")
+    parser.add_argument("--name", default="", help="the node's name; by default the ticket's, or this host's")
+    parser.add_argument("--address", default="", metavar="HOST", help="the node's address, where it is not the route's")
+    parser.add_argument(
+        "--replace", default="", metavar="NODE", help="take the place of this node (a reinstalled host)"
+    )
+    parser.add_argument("--debug", action="store_true", help="show the trace of an error")
+    return parser
+
+
+def run_join(flags: dict[str, object]) -> int:
+    """Enrol by ticket."""
+    text = str(flags["ticket"])
+    ticket = Ticket.parse(sys.stdin.readline() if text == "-" else text, time.time())
+    name = str(flags["name"] or ticket.name or flags["replace"] or socket.gethostname())
+    with StateFolder(Path(str(flags["state_dir"]))) as state:
+        identity = join(ticket, state, name, str(flags["address"]), str(flags["replace"]))
+    print(f"this host is node {identity.name} of the master at {identity.hub}")
+    print("start the agent: systemctl start ffrtmp-agent")
+    return Exit.DONE
+
+
+def run_agent(settings: Source[AgentConfig], config: AgentConfig) -> int:
+    """Run the daemon until SIGTERM or SIGINT."""
+    notifier = Notifier(os.environ)
+    with StateFolder(config.state_dir) as state:
+        identity = enrolled(config, state)
+        runner = PlainRunner()
+        roots = find_roots(config.media_roots, uuid4())
+        notifier.status("looking what this host's ffmpeg can do")
+        found = survey(now_s=time.time(), cache=cache_of(config.state_dir))
+        if found.abilities.problem:
+            log.error("ffmpeg is of no use here: %s", found.abilities.problem)
+        route = network.route_to(identity.hub)
+        about = About(
+            identity.name,
+            address_of(config, route),
+            boot_id(),
+            state.next_incarnation(),
+            facts_of(found, runner, route),
+            capacity_of(config, found, roots),
+        )
+        session = Session(about, state.seen(), clock_s())
+        workshop = Workshop(
+            folder=attempts_folder(config.state_dir),
+            roots=roots.by_identity,
+            guard=DiskGuard(config.disk_free_percent, config.disk_free),
+            protocols=frozenset(config.protocols),
+            allow_run=config.allow_run,
+            confined=runner.confinement != "none" or config.allow_unconfined,
+        )
+        outbox = Outbox(config.state_dir / "outbox")
+        with Link(identity.hub, identity.server_key, state.keys(), clock=clock_s) as link:
+            agent = Agent(state, session, link, runner, workshop, outbox, notifier)
+            agent.watching.interface = route.interface
+            keeper = _Keeper(settings, config, identity, agent, roots, found.due_s())
+            agent.chores.append(keeper.look)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: agent.stop())
+            signal.signal(signal.SIGHUP, lambda *_: keeper.ask_reload())
+            try:
+                agent.run()
+            finally:
+                notifier.stopping("stopping; jobs go on")
+                notifier.close()
+                keeper.close()
+    return Exit.DONE
+
+
+class _Keeper:
+    """Keeps what the agent says of its host true: address, roots, encoders, and the configuration on SIGHUP."""
+
+    def __init__(
+        self,
+        settings: Source[AgentConfig],
+        config: AgentConfig,
+        identity: NodeIdentity,
+        agent: Agent,
+        roots: Roots,
+        survey_due_s: float,
+    ) -> None:
+        self.settings = settings
+        self.config = config
+        self.identity = identity
+        self.agent = agent
+        self.roots = roots
+        self.watcher = network.Watcher()
+        self._surveyor: Surveyor | None = None
+        self._survey_due_s = survey_due_s
+        self._survey = survey(now_s=time.time(), cache=cache_of(config.state_dir))
+        self._roots_s = 0.0
+        self._reload = False
+
+    def close(self) -> None:
+        """Let go of the network's news and of trials that run."""
+        self.watcher.close()
+        if self._surveyor is not None:
+            self._surveyor.close()
+
+    def ask_reload(self) -> None:
+        """SIGHUP has come."""
+        self._reload = True
+
+    def look(self, now_s: float) -> None:
+        """About once a second: measure again what may have changed."""
+        if self._reload:
+            self._reload = False
+            self._reload_now()
+        changed = bool(self.watcher.changed()) | self._look_at_encoders()
+        if changed or now_s >= self._roots_s:
+            self._roots_s = now_s + ROOTS_EVERY_S
+            self._measure()
+
+    def _look_at_encoders(self) -> bool:
+        if self._surveyor is None and time.time() >= self._survey_due_s:
+            self._surveyor = Surveyor(now_s=time.time(), cache=cache_of(self.config.state_dir))
+        if self._surveyor is None or not self._surveyor.step():
+            return False
+        found = self._surveyor.result
+        self._surveyor.close()
+        self._surveyor = None
+        assert found is not None
+        self._survey, self._survey_due_s = found, max(found.due_s(), time.time() + 60.0)
+        return True
+
+    def _measure(self) -> None:
+        session = self.agent.session
+        try:
+            route = network.route_to(self.identity.hub)
+            about = About(
+                self.identity.name,
+                address_of(self.config, route),
+                session.about.boot_id,
+                session.about.incarnation,
+                facts_of(self._survey, self.agent.runner, route),
+                capacity_of(self.config, self._survey, self.roots),
+            )
+        except FarmError as error:
+            log.warning("this host cannot be measured just now: %s", error.what)
+            return
+        if about.address != session.about.address:
+            log.warning("this host's address is now %s, it was %s", about.address, session.about.address)
+            session.say_hello_again()
+        self.agent.watching.interface = route.interface
+        session.about = about
+
+    def _reload_now(self) -> None:
+        notifier = self.agent.notifier
+        notifier.reloading()
+        try:
+            config = self.settings.load()
+            roots = find_roots(config.media_roots, uuid4())
+            capacity_of(config, self._survey, roots)
+        except FarmError as error:
+            log.error("not reloaded: %s (%s)", error.what, error.hint, extra=journal.Event.CONFIG_REFUSED.field)
+        else:
+            self.config, self.roots = config, roots
+            runner = self.agent.runner
+            self.agent.workshop = Workshop(
+                folder=self.agent.workshop.folder,
+                roots=roots.by_identity,
+                guard=DiskGuard(config.disk_free_percent, config.disk_free),
+                protocols=frozenset(config.protocols),
+                allow_run=config.allow_run,
+                confined=runner.confinement != "none" or config.allow_unconfined,
+            )
+            self._measure()
+            log.info("reloaded", extra=journal.Event.CONFIG_RELOADED.field)
+        notifier.ready()
+
+
+def enrolled(config: AgentConfig, state: StateFolder) -> NodeIdentity:
+    """Who this node is; with `--register` it enrols at the master beside it, where that has not been done."""
+    identity = state.identity()
+    if identity is not None and not config.register:
+        return identity
+    if not config.register:
+        raise FarmError(
+            "this host is not enrolled at any master",
+            hint="ffrtmpctl nodes invite on the master, then here: ffrtmp-agent join TICKET; or --register beside it",
+            code=Exit.CONFIG,
+        )
+    if not config.master.startswith("unix:"):
+        hint = "give --master unix:/PATH, or enrol with ffrtmp-agent join TICKET"
+        raise FarmError(f"cannot enrol at {config.master}: it is no Unix socket", hint=hint, code=Exit.CONFIG)
+    name = config.name or (identity.name if identity is not None else "") or socket.gethostname()
+    path = Path(config.master.removeprefix("unix:"))
+    try:
+        return enrol_beside(path, state, name, config.address)
+    except FarmError as error:
+        if identity is not None and error.code == Exit.NO_MASTER:
+            return identity  # enrolled before: the link finds the master when it is back
+        raise
+
+
+def attempts_folder(state_dir: Path) -> Path:
+    """Where attempt directories are made."""
+    folder = state_dir / "attempts"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+if __name__ == "__main__":
+    sys.exit(main())

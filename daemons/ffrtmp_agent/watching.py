@@ -1,0 +1,50 @@
+"""What is remembered of attempts between two looks: how long their input is; and what the network link carried."""
+
+from __future__ import annotations
+
+import re
+
+from ffrtmp.host.network import Counters, read_counters
+
+from .attempt import AttemptDir
+
+_DURATION = re.compile(rb"^\s*Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)", re.MULTILINE)
+_HEAD_BYTES = 64 << 10
+
+
+class Watching:
+    """Lengths by attempt. ffmpeg says the length of its input in its log, so that nobody has to open it beforehand."""
+
+    def __init__(self) -> None:
+        self.interface = ""
+        self._totals: dict[str, float] = {}
+
+    def total_s(self, directory: AttemptDir) -> float:
+        """The length of the input in seconds; 0: not known (yet)."""
+        known = self._totals.get(directory.name)
+        if known is None:
+            known = _asked_s(directory) or duration_s(directory.read("log", _HEAD_BYTES))
+            if known:
+                self._totals[directory.name] = known
+        return known
+
+    def forget(self, directory: AttemptDir) -> None:
+        """The attempt has ended."""
+        self._totals.pop(directory.name, None)
+
+    def link_bytes(self) -> tuple[int, int]:
+        """What the interface to the master received and sent."""
+        counters = read_counters(self.interface) if self.interface else Counters()
+        return counters.rx_bytes, counters.tx_bytes
+
+
+def _asked_s(directory: AttemptDir) -> float:
+    job = directory.job_file()
+    pattern = job.spec.source.pattern if job is not None else None
+    return pattern.duration_s if pattern is not None else 0.0
+
+
+def duration_s(log: bytes) -> float:
+    """The length that ffmpeg says its input has; 0 where it says none. The longest of several inputs."""
+    found = [int(h) * 3600 + int(m) * 60 + float(s) for h, m, s in _DURATION.findall(log)]
+    return max(found, default=0.0)
