@@ -57,7 +57,7 @@ def test_the_load_in_each_heartbeat_is_cheap_to_read():
     started = time.perf_counter()
     for _ in range(100):
         load = facts.read_load()
-    assert (time.perf_counter() - started) / 100 < 0.02
+    assert (time.perf_counter() - started) / 100 < 0.05
     assert len(load.average) == 3
     assert 0 < load.free_memory_bytes <= facts.usable().memory_bytes
 
