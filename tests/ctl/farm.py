@@ -43,6 +43,12 @@ class RunningMaster:
             assert self._process.poll() is None and time.monotonic() < ends, (self.folder / "log").read_text()
             time.sleep(0.02)
 
+    @property
+    def pid(self) -> int:
+        """Of the process that runs now."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """As a crash would."""
         assert self._process is not None
