@@ -135,7 +135,7 @@ class Database:
         except OSError as error:
             raise FarmError(f"cannot make {path}: {error.strerror}", hint="check the folder and its owner") from error
         except apsw.Error as error:
-            raise damaged(path, str(error)) from error
+            raise _unusable(path, error) from error
         try:
             migrate(connection, path, application_id, migrations)
             return cls(path, connection)
