@@ -28,15 +28,19 @@ class Abilities(Struct, frozen=True):
 
 
 def find(ffmpeg: str) -> Path | None:
-    """The program that `ffmpeg` (a name or a path) means, links followed; None where there is none."""
+    """The program that `ffmpeg` (a name or a path) means; None where there is none.
+
+    Links are kept: some programs (snap's) know by the name they are called by what they are to be.
+    """
     found = shutil.which(ffmpeg)
-    return Path(found).resolve() if found else None
+    return Path(found).absolute() if found else None
 
 
 def identity(program: Path) -> str:
-    """What tells this binary from another: path, size and time of change; raises OSError when it is gone."""
-    status = program.stat()
-    return f"{program} {status.st_size} {status.st_mtime_ns}"
+    """What tells this binary from another: path (links followed), size, time of change; raises OSError when gone."""
+    binary = program.resolve()
+    status = binary.stat()
+    return f"{binary} {status.st_size} {status.st_mtime_ns}"
 
 
 def questions(program: Path) -> dict[str, tuple[str, ...]]:

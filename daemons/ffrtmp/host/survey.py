@@ -39,7 +39,7 @@ class Terms(Struct, frozen=True):
     hardware_s: float = SOON_S  # also for what failed
     question_limit_s: float = 5.0
     trial_limit_s: float = 10.0
-    total_s: float = 60.0
+    total_s: float = 60.0  # of all questions, and again of all trials
 
 
 DEFAULT_TERMS = Terms()
@@ -179,13 +179,16 @@ def _survey(
 ) -> Generator[Batch, dict[str, Ran], Survey]:
     """The work: gives out batches, gets their results, returns the survey."""
     program = ffmpeg.find(asked)
-    if program is None:
+    try:
+        identity = f"{ffmpeg.identity(program)}; {hardware.drivers()}" if program else ""
+    except OSError:
+        identity = ""  # removed just now
+    if not program or not identity:
         return Survey(asked, abilities=Abilities(problem=f"{asked} is not installed"), engines=_engines(False))
-    identity = f"{ffmpeg.identity(program)}; {hardware.drivers()}"
     known = {proof.encoder: proof for proof in earlier.proofs} if earlier and earlier.identity == identity else {}
     stale = [name for name in candidates if force or name not in known or _is_stale(known[name], now_s, terms)]
     if earlier and known and not stale:
-        return earlier
+        return msgspec.structs.replace(earlier, engines=_engines(True))
     answers = yield Batch(ffmpeg.questions(program), limit_s=terms.question_limit_s, total_s=terms.total_s)
     abilities = ffmpeg.read_answers(answers)
     if earlier and known and any(ran.how in ("timed_out", "not_reached") for ran in answers.values()):
