@@ -30,6 +30,7 @@ from .routes import ROUTES, Route
 log = logging.getLogger("ffrtmp.api")
 BACKLOG = 256
 SHUTDOWN_S = 3.0
+LINGER_S = 2.0  # for what a client still sends after it was refused, so that it gets to read why
 FARM_ERRORS = {Exit.USAGE: 422, Exit.NOT_FOUND: 404, Exit.REFUSED: 409, Exit.NO_MASTER: 503}
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -83,6 +84,7 @@ class Server:
             self._runner.server,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=bounds.idle_s,
+            lingering_time=min(LINGER_S, bounds.body_s),
             tcp_keepalive=False,
             access_log=None,
             logger=log,
@@ -219,7 +221,8 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """An answer to what is no HTTP; a fault of ours where it is anything else."""
         if isinstance(exc, HttpProcessingError) and request.writer.output_size == 0:
-            response = _refused(Refusal(status, f"this is no HTTP that is understood here: {(message or '')[:200]}"))
+            what = (message or "").partition("\n")[0].rstrip(": ")[:100]  # the lines after it quote what was sent
+            response = _refused(Refusal(status, f"this is no HTTP that is understood here: {what}"))
             response.force_close()
             return response
         return super().handle_error(request, status, exc, message)

@@ -92,7 +92,7 @@ async def _copy(
             await asyncio.sleep(0)  # a long log lets others in between
         elif watch is None or _left(call) or _complete(call, job, attempt, clock() - grew_s):
             break
-        elif not await watch.changed(LOOK_S):
+        elif not await watch.changed(min(LOOK_S, call.service.log_grace_s)):
             await out.write(text.rest())
     await out.write(text.rest())
 
