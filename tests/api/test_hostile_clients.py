@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
