@@ -12,14 +12,15 @@ from store.book import Book, open_reader, open_store
 from ffrtmp.errors import FarmError
 from ffrtmp.farm.job import State
 from ffrtmp_master.rows import StoreRefused
-from ffrtmp_master.store import LogAppend, examine, restore, schema
+from ffrtmp_master.store import LogAppend, backup, examine, restore, schema
 
 
 def _restore(folder: Path, fresh: str = "second"):
     return restore(folder / "backup", folder / "farm.db", folder / "logs.db", fresh)
 
 
-def test_a_backup_is_whole_while_turns_are_committed_all_the_time(tmp_path: Path):
+def test_a_backup_is_whole_while_turns_are_committed_all_the_time(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(backup, "STEP_PAGES", 8)  # so many steps that turns are committed between them
     with open_store(tmp_path) as store:
         book = Book()
         for _ in range(3000):
@@ -57,6 +58,29 @@ def test_a_backup_is_whole_while_turns_are_committed_all_the_time(tmp_path: Path
         assert len(store.load(0.0).jobs) == made.turn + 2999
         assert reader.log_size(499, 1) == 2500
         assert store.verify_history() == []
+
+
+def test_a_backup_tells_of_one_moment_whatever_is_committed_while_it_is_copied(tmp_path: Path, monkeypatch):
+    copy = backup._copy
+    with open_store(tmp_path) as store:
+        book = Book()
+        book.submit()
+        book.commit(store)
+
+        def copy_late(source, file):
+            book.submit()
+            book.commit(store)
+            store.append_log(1, 1, 0, b"later\n")
+            copy(source, file)
+
+        monkeypatch.setattr(backup, "_copy", copy_late)
+        made = store.backup(tmp_path / "backup")
+        assert (made.turn, book.turn) == (1, 3)
+    _restore(tmp_path)
+    with open_store(tmp_path) as store, open_reader(tmp_path) as reader:
+        assert reader.identity()[1] == 1
+        assert [job.number for job in store.load(0.0).jobs] == [1]
+        assert reader.log_size(1, 1) == 0
 
 
 def test_no_number_is_used_twice_after_a_backup_was_put_back(tmp_path: Path):

@@ -158,6 +158,12 @@ def test_p12_every_question_is_served_by_an_index(farm):
             bounded = "ORDER BY number" in sql and step.startswith("SCAN jobs")  # by its key, up to a LIMIT
             assert not step.startswith("SCAN") or step.startswith(small) or bounded, (sql, plan)
             assert "AUTOMATIC" not in step, (sql, plan)
+            in_order = bounded_by_limit(sql) and step.startswith(("SEARCH jobs", "SEARCH audit"))
+            assert "(rowid>?)" not in step or in_order, (sql, plan)  # a search that may walk far
+
+
+def bounded_by_limit(sql: str) -> bool:
+    return "ORDER BY" in sql and "LIMIT" in sql
 
 
 def test_sla_counts_platform_faults_and_not_users_faults(tmp_path: Path):
