@@ -59,7 +59,6 @@ class Desk:
         self.recipes = scenario.load((scenario.PACKAGED,))
         self.max_retries = 3
         self.backup_folders = (folder / "backups",)
-        self.backup_folders[0].mkdir()
         self.reason = ""
         self.before_submit: Callable[[], Any] = lambda: None
         loaded = self.store.load(0.0)

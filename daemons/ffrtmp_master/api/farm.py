@@ -19,6 +19,7 @@ from .call import Call, Reply
 from .jobs import done
 
 SLA_DEFAULT_S = 7 * 86_400.0
+SQLITE_NAMES = ("-journal", "-wal", "-shm", ".lock")
 INVITATION_MAX_S = 30 * 86_400.0
 
 
@@ -172,7 +173,13 @@ def _backup_path(text: str, call: Call) -> Path:
     hint = f"allowed folders: {allowed}"
     if not text.startswith("/") or "\0" in text:
         raise Refusal(422, "the path of a backup is absolute", hint=hint)
+    if text.endswith(SQLITE_NAMES):
+        raise Refusal(
+            422, f"a backup may not end in {', '.join(SQLITE_NAMES)}", hint="SQLite would take it for its own"
+        )
     try:
+        if Path(text).parent in call.backend.backup_folders:
+            Path(text).parent.mkdir(mode=0o700, exist_ok=True)
         path = Path(text).parent.resolve(strict=True) / Path(text).name
         taken = path.exists() or path.is_symlink()
     except (OSError, RuntimeError) as error:

@@ -121,17 +121,18 @@ class Server:
     def _handler(self, route: Route) -> _Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
             caller = self._caller(request)
-            if route.role is not None and not caller.may(route.role):
-                log.warning("%s (pid %d) may not %s %s", caller.label, caller.pid, route.method, request.path)
-                self._audit(route, request, caller, 403)
-                raise Refusal(403, f"{caller.label} may not do this", hint="members of group ffrtmp may")
             try:
+                if route.role is not None and not caller.may(route.role):
+                    log.warning("%s (pid %d) may not %s %s", caller.label, caller.pid, route.method, request.path)
+                    raise Refusal(403, f"{caller.label} may not do this", hint="members of group ffrtmp may")
                 reply = await self._run(route, request, caller)
-            except Refusal as refusal:
-                self._audit(route, request, caller, refusal.status)
+                response = reply.response() if isinstance(reply, Reply) else reply
+            except ConnectionError:
                 raise
-            self._audit(route, request, caller, reply.status)
-            return reply.response() if isinstance(reply, Reply) else reply
+            except Exception as error:
+                response = self._problem(error, request)
+            self._audit(route, request, caller, response.status)
+            return response
 
         return handle
 
@@ -159,23 +160,25 @@ class Server:
 
     @web.middleware
     async def _answer(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        """Whatever happens in a handler ends as an answer."""
+        """What the router refuses by itself is a problem document too."""
         try:
             return await handler(request)
-        except Refusal as refusal:
-            return _refused(refusal)
         except web.HTTPException as error:
+            return self._problem(error, request)
+
+    def _problem(self, error: Exception, request: web.Request) -> web.Response:
+        """Whatever happened, as an answer."""
+        if isinstance(error, Refusal):
+            return _refused(error)
+        if isinstance(error, web.HTTPException):
             return _refused(_of_http(error, request, self.service.bounds.body_bytes), error)
-        except StoreRefused as error:
+        if isinstance(error, StoreRefused):
             return _refused(
                 Refusal(503, f"the store refuses: {error}", hint="it is tried again by itself; see the journal")
             )
-        except FarmError as error:
+        if isinstance(error, FarmError):
             return _refused(Refusal(FARM_ERRORS.get(error.code, 409), error.what, hint=error.hint))
-        except ConnectionError:
-            raise
-        except Exception:
-            return _crashed(request)
+        return _crashed(error, request)
 
 
 class Connection(web.RequestHandler):
@@ -250,10 +253,10 @@ def _refused(refusal: Refusal, cause: web.HTTPException | None = None) -> web.Re
     return response
 
 
-def _crashed(request: web.Request) -> web.Response:
+def _crashed(error: Exception, request: web.Request) -> web.Response:
     """A fault of ours: the caller gets a number that is in the log."""
     number = secrets.token_hex(4)
-    log.exception("fault %s at %s %s", number, request.method, mask_url(request.path[:200]))
+    log.error("fault %s at %s %s", number, request.method, mask_url(request.path[:200]), exc_info=error)
     return _refused(
         Refusal(
             500, f"the master made a fault of its own, number {number}", hint="the journal has it under this number"
