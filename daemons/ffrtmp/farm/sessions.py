@@ -21,6 +21,7 @@ from .job import Attempt, AttemptId, Job, Phase, State, Want
 from .node import Beat, Contact
 from .world import Newcomer, World
 
+DEAF_S = 1.0  # the shell looks several times a second: a longer gap means that it did not listen
 NUMBERS_SKIPPED = 100  # attempt numbers left out after a restore: those of the lost future may be on their way
 
 
@@ -375,7 +376,7 @@ def look(world: World) -> None:
     """Who has been silent for too long? The master doubts itself first."""
     gap = world.now_s - float(world.value("looked_s"))
     world.set("looked_s", world.now_s)
-    if gap > world.rules.heartbeat_s:
+    if gap > max(world.rules.heartbeat_s, DEAF_S):
         world.set("deaf_s", float(world.value("deaf_s")) + gap)
     there = [n for n in world.contacts if world.in_contact(n) is not None]
     silent = [n for n in there if _silent(world, n)]
