@@ -86,6 +86,7 @@ class TurnRows:
     node_info: dict[str, bytes] = field(default_factory=dict)  # node -> msgpack of (Facts, wire.Capacity)
     next_job: int = 1
     paused_queues: frozenset[Queue] = frozenset()
+    queues_changed: bool = False
     lineage: NewLineage | None = None
 
     @property
@@ -104,6 +105,7 @@ class TurnRows:
             or self.audit
             or self.tickets
             or self.node_info
+            or self.queues_changed
             or self.lineage
         )
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ffrtmp.farm.effects import Answer, AttemptOver, Changes, Effect, NewLineage, Record
-from ffrtmp.farm.events import Adopt, Event, Submit
+from ffrtmp.farm.events import Adopt, Event, SetQueue, Submit
 from ffrtmp.farm.farm import Farm
 from ffrtmp.spec import Fingerprint, JobSpec, Results
 
@@ -109,6 +109,8 @@ class Turns:
         for effect in effects:
             _keep_effect(decision.rows, effect, given)
         _keep_input(decision.rows, given, effects)
+        if isinstance(given.event, SetQueue):
+            decision.rows.queues_changed = True
         if given.asked is not None:
             _keep_submission(decision, given.asked, effects, fresh)
 
