@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +20,18 @@ from ffrtmp.errors import FarmError
 from ffrtmp.host.disk import DiskGuard, disk_reason
 from ffrtmp.spec import Fingerprint, JobSpec, MediaPath, Results
 
+from . import joblog
 from .attempt import AttemptDir, guard_section
 from .claims import Intent, Outcome
 from .guarding.files import boot_id
 from .jobfile import JobFile, Paths
 from .media import commands
-from .media.reasons import Ending, explain
+from .media.reasons import End, classify
 from .roots import input_inside
 from .staging import NotPublishedError, Place, TargetExistsError
 
 log = logging.getLogger(__name__)
+LOG_TAIL_BYTES = 16 << 10
 
 
 class Refusal(Exception):
@@ -170,7 +172,7 @@ class Workshop:
             if done is not None:
                 verdict = directory.verdict()
                 return Judgement("published", done.fingerprint, verdict.results if verdict else None)
-        judgement = _judge(directory, job)
+        judgement = _judge(directory)
         if judgement.how != "verified" and place is not None:
             place.discard_staging()
         return judgement
@@ -220,7 +222,7 @@ class Workshop:
         return None
 
 
-def _judge(directory: AttemptDir, job: JobFile) -> Judgement:
+def _judge(directory: AttemptDir) -> Judgement:
     outcome = directory.outcome()
     guard = directory.guard_pid()
     if directory.stop_note() == "discard":
@@ -242,17 +244,19 @@ def _judge(directory: AttemptDir, job: JobFile) -> Judgement:
         return Judgement("node_lost")
     if outcome.how == "completed":
         return Judgement("completed")
-    return Judgement("failed", failure=_explained(directory, job, outcome))
+    return Judgement("failed", failure=_explained(directory, outcome))
 
 
-def _explained(directory: AttemptDir, job: JobFile, outcome: Outcome) -> wire.Failure:
-    ending = Ending(
-        exit_status=outcome.exit_status,
+def _explained(directory: AttemptDir, outcome: Outcome) -> wire.Failure:
+    size = joblog.size(directory.path)
+    tail = joblog.chunks(directory.path, max(0, size - LOG_TAIL_BYTES), LOG_TAIL_BYTES)
+    end = End(
+        status=outcome.exit_status,
         signal=outcome.signal,
         timed_out=outcome.timed_out,
         stalled=outcome.stalled,
     )
-    return explain(ending, directory.read("log", 64 << 10, tail=True).decode("utf-8", "replace"), job.paths.input)
+    return classify(end, b"".join(data for _offset, data in tail).decode("utf-8", "replace"))
 
 
 def _unable(what: str, hint: str) -> Refusal:
@@ -281,6 +285,3 @@ def _disk(directory: AttemptDir, place: Place, error: OSError) -> Published:
         place.discard_staging()
     line = f"the output cannot be put at its place: {error.strerror}"
     return Published(detail=line, failure=wire.Failure("resource_error", True, line, "see the disk of its media root"))
-
-
-Task = Callable[[], object]
