@@ -41,7 +41,8 @@ def input_options(source: str) -> list[str]:
         )
     options = ["-protocol_whitelist", _URL_PROTOCOLS, "-format_whitelist", _URL_FORMATS]
     options += ["-rw_timeout", str(_SILENCE_S * 1_000_000)]
-    options += ["-reconnect", "1", "-reconnect_streamed", "1", "-reconnect_on_network_error", "1"]
+    # Not -reconnect_streamed: a server without ranges starts again at the beginning, and the picture would be spoilt.
+    options += ["-reconnect", "1", "-reconnect_on_network_error", "1"]
     return [*options, "-reconnect_on_http_error", "5xx", "-reconnect_delay_max", str(_RECONNECT_S)]
 
 
