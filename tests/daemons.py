@@ -143,7 +143,7 @@ class Farm:
         def serves() -> bool:
             assert self.master is not None
             assert self.master.alive, f"the master ended:\n{self.master.tail()}"
-            return self.ctl("version").returncode == 0 and self._find_port()
+            return self.ctl("queues", "list").returncode == 0 and self._find_port()
 
         until("the master", serves)
 

@@ -88,7 +88,7 @@ class Local:
     requested_s: float = 0.0
     log_acked: int = 0
     log_done: bool = False
-    acked: bool = False
+    item: str = ""  # the outbox item that the master has acknowledged
 
     @property
     def key(self) -> AttemptKey:
@@ -534,8 +534,8 @@ class Session:
         local = self.attempts.get((message.uuid, message.attempt))
         if local is None:
             return [Remove((message.uuid, message.attempt), item)]
-        local.acked = True
-        return self._removable(local, item)
+        local.item = item
+        return self._removable(local)
 
     def _log_acked(self, message: wire.LogAck) -> list[Action]:
         local = self.attempts.get((message.uuid, message.attempt))
@@ -550,14 +550,14 @@ class Session:
         if local is None:
             return []
         local.log_done = True
-        return self._removable(local, "")
+        return self._removable(local)
 
-    def _removable(self, local: Local, item: str) -> list[Action]:
-        if not (local.step is Step.OVER and local.acked and local.log_done):
+    def _removable(self, local: Local) -> list[Action]:
+        if not (local.step is Step.OVER and local.item and local.log_done):
             return []
         del self.attempts[local.key]
         self._bury(local.key)
-        return [Remove(local.key, item)]
+        return [Remove(local.key, local.item)]
 
     def looked(self, settle: wire.Settle, fingerprint: Fingerprint | None) -> list[Action]:
         """What stands at the target of another node's grant."""
