@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
 import sys
 from pathlib import Path
 
 import pytest
-from runner.yard import Yard, log, python
+from runner.yard import Yard, python
 
 from ffrtmp.errors import FarmError
 from ffrtmp.spec import Fingerprint, Limits
@@ -172,17 +173,32 @@ def test_a_reader_goes_on_where_it_was_while_the_log_is_cut_behind_it(tmp_path: 
     assert joblog.size(tmp_path) == written.offset == len(whole)
 
 
-def test_a_log_that_cannot_be_written_leaves_a_gap_and_everything_else_at_its_place(yard: Yard):
-    """A file size limit on the guard stands for a full disk: both refuse a write in its middle."""
-    talk = "import sys\nfor i in range(3000): sys.stderr.write('line %06d\\n' % i)"
-    attempt = yard.attempt(python(talk), log_max_bytes=64 << 10)
-    command = f"ulimit -f 16; exec {sys.executable} -I -S -B {GUARD} {attempt.path}"
-    assert os.system(f"sh -c '{command}'") == 0
-    whole = b"".join(b"line %06d\n" % i for i in range(3000))
-    chunks = joblog.chunks(attempt.path, 0, 1 << 20)
-    assert chunks
+def test_what_a_full_disk_swallowed_is_a_gap_and_the_rest_is_at_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A file size limit stands for the full disk: both refuse a write in its middle. Then there is room again."""
+    monkeypatch.chdir(tmp_path)
+    whole = b"".join(b"line %06d\n" % i for i in range(1000))
+    written = Log(64 << 10)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        written.write(whole[:5000])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5100, limits[1]))
+        written.write(whole[5000:6000])
+        written.write(whole[6000:7000])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    written.write(whole[7000:])
+    chunks = joblog.chunks(tmp_path, 0, 1 << 20)
     assert all(whole[at : at + len(data)] == data for at, data in chunks)
-    assert log(attempt) != whole
+    assert chunks[0] == (0, whole[:5100])
+    assert chunks[-1][0] + len(chunks[-1][1]) == len(whole) == joblog.size(tmp_path)
+    assert b"".join(data for _, data in chunks) != whole
+
+
+def test_a_guard_under_a_file_size_limit_still_records_the_end(yard: Yard):
+    attempt = yard.attempt(python("import sys\nfor i in range(3000): sys.stderr.write('line %06d\\n' % i)"))
+    assert os.system(f"sh -c 'ulimit -f 16; exec {sys.executable} -I -S -B {GUARD} {attempt.path}'") == 0
     outcome = attempt.outcome()
     assert outcome and outcome.how == "completed"
 

@@ -52,18 +52,16 @@ def test_an_attempt_is_ended_when_its_time_is_used_up(yard: Yard):
 
 
 def test_a_pause_is_not_counted_against_the_time_limit(yard: Yard):
-    attempt = yard.start(LONG_ENCODE, limits=Limits(time_s=1.5))
+    attempt = yard.start(LONG_ENCODE, limits=Limits(time_s=1.0))
     yard.engine(attempt)
     yard.runner.pause(attempt.name)
     paused_s = time.monotonic()
-    until(lambda: time.monotonic() - paused_s > 2.5, "the limit passes")
+    until(lambda: time.monotonic() - paused_s > 3.5, "the limit passes")
     assert attempt.outcome() is None
     yard.runner.resume(attempt.name)
-    resumed_s = time.monotonic()
     yard.ended(attempt)
-    assert time.monotonic() - resumed_s > 0.3
     outcome = attempt.outcome()
-    assert outcome and outcome.timed_out and outcome.unpaused_s < 4.0
+    assert outcome and outcome.timed_out and 1.0 <= outcome.unpaused_s < 3.4
 
 
 def test_a_file_job_whose_engine_gets_nowhere_is_ended(yard: Yard):
@@ -140,11 +138,14 @@ def test_a_stop_without_the_agents_note_is_the_host_going_down(yard: Yard):
     assert outcome and outcome.how == "terminated"
 
 
-def test_everybody_told_to_end_at_once_is_the_host_going_down_too(yard: Yard):
-    attempt = yard.start(LONG_ENCODE)
-    until(lambda: b"out_time=" in attempt.progress_tail(), "the engine works")
-    for pid in sorted(yard.processes(attempt), reverse=True):
-        os.kill(pid, signal.SIGTERM)
+def test_an_engine_that_hears_of_the_shutdown_before_its_guard_does_has_not_failed(yard: Yard):
+    attempt = yard.start("exec sleep 600")
+    engine = yard.engine(attempt)
+    guard = attempt.guard_pid()
+    assert guard
+    os.kill(engine.pid, signal.SIGTERM)
+    until(lambda: state_of(engine.pid) in ("", "Z"), "the engine has ended")
+    os.kill(guard.pid, signal.SIGTERM)
     yard.ended(attempt)
     outcome = attempt.outcome()
     assert outcome and outcome.how == "terminated"

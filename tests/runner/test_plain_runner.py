@@ -129,6 +129,13 @@ def test_p11_an_end_that_no_agent_saw_is_in_the_directory(yard: Yard):
     assert log(attempt) == b"last words\n"
 
 
+def test_p5_what_an_engine_leaves_behind_is_cleared_with_no_agent_to_do_it(yard: Yard):
+    attempt = yard.attempt("setsid sleep 300 & sleep 301 & sleep 0.3; exit 0")
+    start_and_kill_the_agent(attempt)
+    until(attempt.outcome, "an outcome")
+    until(lambda: not yard.processes(attempt), "no process", 2.0)
+
+
 def test_a_killed_guard_takes_its_engine_with_it_and_leaves_no_outcome(yard: Yard):
     attempt = yard.start(LONG_ENCODE)
     engine = yard.engine(attempt)
@@ -245,6 +252,16 @@ def test_orders_for_what_is_not_there_are_passed_over(yard: Yard):
 def test_what_a_plain_process_cannot_enforce_is_said(yard: Yard):
     told = " ".join(yard.runner.unenforced)
     assert all(word in told for word in ("io_weight", "tasks", "scratch", "memory", "cpu"))
+
+
+def test_a_guard_is_small(yard: Yard):
+    attempt = yard.start(LONG_ENCODE)
+    yard.engine(attempt)
+    until(lambda: log(attempt), "the log is open")
+    guard = attempt.guard_pid()
+    assert guard
+    status = Path(f"/proc/{guard.pid}/status").read_text().split()
+    assert int(status[status.index("VmHWM:") + 1]) < 12 << 10
 
 
 def test_the_engine_is_at_work_soon_after_the_start(yard: Yard):

@@ -35,7 +35,7 @@ BACK_OFF_S = (0.0, 1.0, 2.0, 4.0, 8.0, 10.0)
 DRAIN_BYTES = 64 << 10
 DRAIN_ROUNDS = 16
 HOST_STOP_WAIT_S = 2.0  # below systemd's TimeoutStopSec=3
-SETTLE_S = 0.2  # an engine that was told to end may end before the guard hears that it was told too
+SETTLE_S = 0.5  # an engine that was told to end may end before the guard hears that it was told too
 
 EXITED, STALLED, TIMED_OUT, LEASE_LOST, TOLD = "exited", "stalled", "timed_out", "lease_lost", "told"
 
@@ -160,7 +160,7 @@ class Guard:
                 why = TOLD if self._told else ""
         if why == EXITED:
             child.reap()
-            if not child.succeeded:
+            if not child.succeeded and not self._orders.live:
                 self._rest(SETTLE_S)
         else:
             self._end(child, why)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from ffrtmp_agent.guarding import files
 
@@ -27,24 +26,35 @@ class Orders:
     tee             copy the log to the guard's own standard error
     """
 
-    def __init__(self, section: dict[str, Any]) -> None:
-        self.live = bool(section.get("live", False))
-        self.time_limit_s = float(section.get("time_limit_s", 0.0))
-        self.stall_after_s = float(section.get("stall_after_s", 0.0))
-        self.stable_after_s = float(section.get("stable_after_s", 60.0))
-        self.stop_wait_s = float(section.get("stop_wait_s", 10.0))
-        self.log_max_bytes = int(section.get("log_max_bytes", 16 << 20))
-        self.file_bytes = int(section.get("file_bytes", 0))
-        self.nice = int(section.get("nice", 0))
-        self.verify = [str(word) for word in section.get("verify", [])]
-        self.grow = [str(path) for path in section.get("grow", [])]
-        self.lease = bool(section.get("lease", False))
-        self.tee = bool(section.get("tee", False))
+    def __init__(self, section: dict[str, object]) -> None:
+        self.live = section.get("live") is True
+        self.time_limit_s = _number(section, "time_limit_s", 0.0)
+        self.stall_after_s = _number(section, "stall_after_s", 0.0)
+        self.stable_after_s = _number(section, "stable_after_s", 60.0)
+        self.stop_wait_s = _number(section, "stop_wait_s", 10.0)
+        self.log_max_bytes = int(_number(section, "log_max_bytes", 16 << 20))
+        self.file_bytes = int(_number(section, "file_bytes", 0))
+        self.nice = int(_number(section, "nice", 0))
+        self.verify = _words(section, "verify")
+        self.grow = _words(section, "grow")
+        self.lease = section.get("lease") is True
+        self.tee = section.get("tee") is True
 
 
 def read() -> Orders | None:
     """The orders of this attempt, or None when job.json is not there or is damaged."""
     try:
-        return Orders(json.loads(files.read(files.JOB, JOB_MAX_BYTES) or b"")["guard"])
-    except (ValueError, TypeError, KeyError, AttributeError):
+        section = json.loads(files.read(files.JOB, JOB_MAX_BYTES) or b"")["guard"]
+    except (ValueError, TypeError, KeyError):
         return None
+    return Orders(section) if isinstance(section, dict) else None
+
+
+def _number(section: dict[str, object], name: str, default: float) -> float:
+    value = section.get(name)
+    return value if isinstance(value, int | float) else default
+
+
+def _words(section: dict[str, object], name: str) -> list[str]:
+    value = section.get(name)
+    return [str(word) for word in value] if isinstance(value, list) else []
