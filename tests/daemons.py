@@ -13,9 +13,12 @@ short, so that lost nodes are noticed in a second or two.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -25,6 +28,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import psutil
+from clips import cache_folder
+
+from ffrtmp_agent.about import cache_of
 
 BIN = Path(sys.executable).parent
 DEADLINE_S = 60.0
@@ -111,10 +117,6 @@ class Farm:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is not None:
-            for name, daemon in {"master": self.master, **self.agents}.items():
-                if daemon is not None:
-                    print(f"---- {name}\n{daemon.tail()}")
         for daemon in (*self.agents.values(), self.master):
             if daemon is not None and daemon.alive:
                 with contextlib.suppress(ProcessLookupError):
@@ -123,6 +125,10 @@ class Farm:
         for process in self.job_processes():
             with contextlib.suppress(psutil.Error):
                 process.kill()
+        if kind is not None:
+            for name, daemon in {"master": self.master, **self.agents}.items():
+                if daemon is not None:
+                    print(f"---- {name}\n{daemon.tail()}")
 
     # ---- daemons -------------------------------------------------------------------------------------------------
 
@@ -187,10 +193,32 @@ class Farm:
             "plain",
             *_NO_GUARD,
         ]
+        folder = state or self.folder / f"agent-{name}"
+        _lend_survey(folder)
         self.agents[name] = Daemon("ffrtmp-agent", [*common, *words], self.folder / f"agent-{name}.log")
         if wait:
             until(f"agent {name}", lambda: self._ready(name))
+            _keep_survey(folder)
         return self.agents[name]
+
+    def kill_host(self, name: str) -> None:
+        """As when its power fails: the agent and every process of its jobs are gone at once."""
+        agent = self.agents[name]
+        agent.signal(signal.SIGSTOP)  # so that it sees nothing of its jobs' end
+        for process in self.host_processes(name):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        agent.kill()
+
+    def host_processes(self, name: str) -> list[psutil.Process]:
+        """The processes of the jobs of one agent: its guards and all below them."""
+        home = f"{self.folder / f'agent-{name}'}/"
+        found: dict[int, psutil.Process] = {}
+        for process in self.job_processes():
+            with contextlib.suppress(psutil.Error):
+                if any(home in word for word in process.cmdline()):
+                    found.update({p.pid: p for p in (process, *process.children(recursive=True))})
+        return list(found.values())
 
     def _number(self, name: str) -> int:
         return 2 + list(self.agents).index(name)
@@ -221,9 +249,24 @@ class Farm:
         """The JSON answer of ffrtmpctl."""
         return json.loads(self.ctl(*words, "--format", "json", check=True).stdout)
 
+    def api(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """One call of the API, without ffrtmpctl in between: the status, and the answer's JSON (or text)."""
+        with contextlib.closing(_Http(self.socket)) as http:
+            http.request(method, path, None if body is None else json.dumps(body), {"Content-Type": "application/json"})
+            answer = http.getresponse()
+            text = answer.read()
+            is_json = "json" in answer.getheader("Content-Type", "")
+            return answer.status, json.loads(text) if is_json else text.decode(errors="replace")
+
+    def get(self, path: str) -> Any:
+        """The answer to a GET that is taken."""
+        status, answer = self.api("GET", path)
+        assert status == 200, f"GET {path}: {status} {answer}"
+        return answer
+
     def nodes(self) -> list[dict[str, Any]]:
         """The nodes as the API tells them."""
-        return list(_items(self.ask("nodes", "list")))
+        return list(_items(self.get("/v1/nodes")))
 
     def submit(self, *words: str) -> int:
         """Submit one job; its number."""
@@ -233,7 +276,7 @@ class Farm:
 
     def job(self, number: int) -> dict[str, Any]:
         """A job as the API tells it."""
-        return dict(self.ask("jobs", "status", str(number)))
+        return dict(self.get(f"/v1/jobs/{number}"))
 
     def state(self, number: int) -> str:
         """The state of a job."""
@@ -252,7 +295,11 @@ class Farm:
 
     def history(self, number: int) -> list[dict[str, Any]]:
         """The rows of a job's history."""
-        return list(_items(self.ask("jobs", "history", str(number))))
+        return list(_items(self.get(f"/v1/jobs/{number}/history?limit=1000")))
+
+    def log(self, number: int, *words: str) -> str:
+        """What `ffrtmpctl jobs logs` shows of a job."""
+        return self.ctl("jobs", "logs", str(number), *words, check=True).stdout
 
     # ---- processes -----------------------------------------------------------------------------------------------
 
@@ -273,6 +320,38 @@ class Farm:
         return [p for p in (self.media / ".ffrtmp").glob("*") if p.name != "root-id"]
 
 
+class _Http(http.client.HTTPConnection):
+    """HTTP over the master's Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=DEADLINE_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(DEADLINE_S)
+        self.sock.connect(str(self._path))
+
+
+def _lend_survey(state: Path) -> None:
+    """What an earlier agent proved of this host's ffmpeg: proving takes seconds, and tests/host is about that."""
+    kept = cache_folder() / "survey"
+    place = cache_of(state)
+    if kept.exists() and not place.exists():
+        state.mkdir(mode=0o711, exist_ok=True)
+        shutil.copyfile(kept, place)
+
+
+def _keep_survey(state: Path) -> None:
+    kept = cache_folder() / "survey"
+    aged = not kept.exists() or time.time() - kept.stat().st_mtime > _SURVEY_S
+    if aged and cache_of(state).exists():
+        fresh = kept.with_suffix(f".{os.getpid()}")
+        shutil.copyfile(cache_of(state), fresh)
+        fresh.rename(kept)
+
+
+_SURVEY_S = 300.0
 _NO_GUARD = ["--disk-free", "16MiB", "--disk-free-percent", "0.1"]
 
 
