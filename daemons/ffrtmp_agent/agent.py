@@ -94,6 +94,7 @@ class Agent:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="disk")
         self._looker = ThreadPoolExecutor(1, thread_name_prefix="settle")
         self._stopping = False
+        self._trouble = ""
         self._look_s = self._measure_s = self._chores_s = self._seen_s = 0.0
 
     # ---- life ----------------------------------------------------------------------------------------------------
@@ -184,7 +185,15 @@ class Agent:
             self._chores_s = now_s + 1.0
             for chore in self.chores:
                 chore(now_s)
+            self._tell_trouble()
             self.notifier.status(self._status())
+
+    def _tell_trouble(self) -> None:
+        """Say once what stands between this node and its master, and once that it is over."""
+        trouble = "" if self.session.live else self.link.troubles() or ""
+        if trouble and trouble != self._trouble:
+            log.warning("%s; jobs go on", trouble)
+        self._trouble = trouble
 
     def _status(self) -> str:
         trouble = self.link.troubles()

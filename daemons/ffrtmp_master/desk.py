@@ -54,6 +54,7 @@ class Desk:
     audits: list[AuditRow] = field(default_factory=list)
     _waiting: dict[int, asyncio.Future[Outcome]] = field(default_factory=dict)
     _requests: int = 0
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)  # asyncio itself keeps only weak references
 
     # ---- requests ------------------------------------------------------------------------------------------------
 
@@ -175,8 +176,8 @@ class Desk:
     def enroll_by_ticket(self, connection: bytes, key: str, message: wire.Enroll) -> None:
         """A host knocks with a ticket's one-time key; it is answered after the commit."""
         task = asyncio.get_running_loop().create_task(self._by_ticket(connection, key, message))
-        _tasks.add(task)
-        task.add_done_callback(_tasks.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _by_ticket(self, connection: bytes, key: str, message: wire.Enroll) -> None:
         judged = self.tickets.judge(key, message, self.wall_s())
@@ -220,9 +221,6 @@ class Desk:
     def not_ready(self) -> str:
         """Why the master does not serve; empty when it does."""
         return self.refusing
-
-
-_tasks: set[asyncio.Task[None]] = set()  # asyncio keeps only weak references to tasks
 
 
 def _is_loopback(address: str) -> bool:
