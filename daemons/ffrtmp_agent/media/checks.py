@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ffrtmp.arguments import check_output_name
@@ -17,12 +18,13 @@ from ffrtmp.spec import JobSpec, Recipe, Thumbnails, Video
 from ffrtmp.wire import Failure, Reason
 from ffrtmp_agent.media import reasons
 from ffrtmp_agent.media.probe import Media, Stream, demuxed_s, probe
+from ffrtmp_agent.media.sources import input_options, url_of
 
 TOLERANCE_S = 0.5
 TOLERANCE = 0.01  # of the length
 TAIL_S = 3.0  # how much of the end is decoded
 _CODEC_NAMES = {"h265": "hevc"}
-_PIXEL_ROUNDING = 2
+_ROUNDING_PX = 2
 
 
 class Bad(Exception):
@@ -44,30 +46,45 @@ def check_alone(staging: Path, staged: Path) -> None:
         raise Bad("ffmpeg ended well and wrote no output")
 
 
-def check_media(spec: JobSpec, output: Media, source: Media | None, source_path: str, log: Sequence[str]) -> None:
-    """Streams, size and length of an encoded file. `source` is None for a generated pattern."""
-    _check_streams(spec.recipe, output, source)
-    if spec.recipe.video is not None and spec.recipe.video.codec != "copy" and output.video is not None:
-        check_size(spec.recipe.video, output.video)
-    _check_length(spec, output, source, source_path, log)
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the source lets one expect. Length 0, tracks None: not known, and not checked."""
+
+    length_s: float = 0.0
+    tracks: int | None = None  # of sound
+    guessed_from: str = ""  # the source, where its container only guesses the length
 
 
-def _check_streams(recipe: Recipe, output: Media, source: Media | None) -> None:
+def expected(spec: JobSpec, source: Media | None, path: str) -> Expected:
+    """For a job with this source; None where it is generated, or cannot be read any more (a URL that has gone)."""
+    one_track = spec.recipe.container in ("mp3", "flac")
+    if spec.source.pattern is not None:
+        return Expected(spec.source.pattern.duration_s, 1)
+    if source is None:
+        return Expected()
+    tracks = min(1, len(source.sounds)) if one_track else len(source.sounds)
+    return Expected(expected_length_s(spec.recipe, source), tracks, path if source.guessed else "")
+
+
+def check_media(recipe: Recipe, output: Media, wanted: Expected, log: Sequence[str]) -> None:
+    """Streams, size and length of an encoded file; `log` are the engine's last lines, for the reason of a short one."""
+    _check_streams(recipe, output, wanted)
+    if recipe.video is not None and recipe.video.codec != "copy" and output.video is not None:
+        check_size(recipe.video, output.video)
+    _check_length(output.duration_s, wanted, log)
+
+
+def _check_streams(recipe: Recipe, output: Media, wanted: Expected) -> None:
     if recipe.video is not None:
         if output.video is None:
             raise Bad("the output has no picture")
         _check_codec("picture", recipe.video.codec, output.video)
-    if recipe.audio is None:
-        if output.sounds:
-            raise Bad("the output has sound that was not asked for")
-        return
-    for track in output.sounds:
-        _check_codec("sound", recipe.audio.codec, track)
-    wanted = 1 if source is None else len(source.sounds)
-    if recipe.container in ("mp3", "flac"):
-        wanted = min(1, wanted)
-    if len(output.sounds) != wanted:
-        raise Bad(f"the output has {len(output.sounds)} sound tracks and not {wanted}")
+    tracks = 0 if recipe.audio is None else wanted.tracks
+    if tracks is not None and len(output.sounds) != tracks:
+        raise Bad(f"the output has {len(output.sounds)} sound tracks and not {tracks}")
+    if recipe.audio is not None:
+        for track in output.sounds:
+            _check_codec("sound", recipe.audio.codec, track)
 
 
 def _check_codec(what: str, asked: str, stream: Stream) -> None:
@@ -80,37 +97,23 @@ def check_size(video: Video, stream: Stream) -> None:
     if not (video.width and video.height):
         return
     size = f"{stream.width}x{stream.height}"
-    width, height = video.width, video.height
-    if stream.width < stream.height:
-        width, height = height, width
-    if stream.width > max(width, height) or stream.height > max(width, height) or stream.width * stream.height == 0:
-        raise Bad(f"the picture is {size} and does not fit into {video.width}x{video.height}")
-    box = (width, height) if stream.width >= stream.height else (min(width, height), max(width, height))
-    if stream.width > box[0] or stream.height > box[1]:
-        raise Bad(f"the picture is {size} and does not fit into {video.width}x{video.height}")
-    short = (box[0] - stream.width, box[1] - stream.height)
-    if video.upscale and min(short) > _PIXEL_ROUNDING:
-        raise Bad(f"the picture is {size} and does not fill {video.width}x{video.height}")
+    box = (video.width, video.height) if stream.width >= stream.height else (video.height, video.width)
+    room = (box[0] - stream.width, box[1] - stream.height)
+    if min(room) < 0:
+        raise Bad(f"the picture is {size} and does not fit into {box[0]}x{box[1]}")
+    if video.upscale and min(room) > _ROUNDING_PX:
+        raise Bad(f"the picture is {size} and does not fill {box[0]}x{box[1]}")
 
 
-def _check_length(spec: JobSpec, output: Media, source: Media | None, path: str, log: Sequence[str]) -> None:
-    got_s = output.duration_s
+def _check_length(got_s: float, wanted: Expected, log: Sequence[str]) -> None:
     if got_s <= 0:
         raise Bad("the output has no length")
-    if source is None:
-        expected_s = spec.source.pattern.duration_s if spec.source.pattern else 0.0
-    else:
-        expected_s = expected_length_s(spec.recipe, source)
-    if not differs(got_s, expected_s):
-        return
-    if source is not None and source.guessed:
-        expected_s = demuxed_s(path)  # the container only guessed
-        if not differs(got_s, expected_s):
-            return
-    what = f"the output is {got_s:.2f} s long and not {expected_s:.2f} s"
-    if got_s < expected_s:
-        raise _cut_off(what, log)
-    raise Bad(what)
+    wanted_s = wanted.length_s
+    if differs(got_s, wanted_s) and wanted.guessed_from:
+        wanted_s = demuxed_s(wanted.guessed_from)
+    if differs(got_s, wanted_s):
+        what = f"the output is {got_s:.2f} s long and not {wanted_s:.2f} s"
+        raise _cut_off(what, log) if got_s < wanted_s else Bad(what)
 
 
 def _cut_off(what: str, log: Sequence[str]) -> Bad:
@@ -150,8 +153,8 @@ def check_end(path: Path, output: Media) -> None:
 
 def _decode(path: Path, stream: str, start_s: float) -> tuple[str, int]:
     """(the first complaint, how much came out: frames or microseconds) of a stream from `start_s` to its end."""
-    argv = ["ffmpeg", "-nostdin", "-v", "error", "-progress", "pipe:1", "-xerror", "-protocol_whitelist", "file"]
-    argv += ["-ss", f"{start_s:.3f}", "-i", f"file:{path}", "-map", stream, "-f", "null", "-"]
+    argv = ["ffmpeg", "-nostdin", "-v", "error", "-progress", "pipe:1", "-xerror", *input_options(str(path))]
+    argv += ["-ss", f"{start_s:.3f}", "-i", url_of(str(path)), "-map", stream, "-f", "null", "-"]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False)
     said = next((line for line in done.stderr.splitlines() if line.strip()), "")
     if done.returncode != 0 and not said:
