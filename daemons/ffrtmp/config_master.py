@@ -88,6 +88,12 @@ class MasterConfig(Config, frozen=True, kw_only=True):
     doubt_patience: Annotated[
         float, duration("how long a job that has no try left waits for an attempt on a lost node", group=_TIMES)
     ] = 900.0
+    backoff: Annotated[
+        float, duration("the wait before the first retry; it doubles with each", least=0.05, most=86_400, group=_TIMES)
+    ] = 5.0
+    backoff_max: Annotated[
+        float, duration("the longest wait before a retry", least=0.05, most=86_400, group=_TIMES)
+    ] = 300.0
     retention: Annotated[float, duration("how long ended jobs and their logs are kept", group=_TIMES)] = 604_800.0
 
     poison_losses: Annotated[
@@ -120,6 +126,8 @@ class MasterConfig(Config, frozen=True, kw_only=True):
             return "lost_after must be longer than heartbeat, or every node is lost between two heartbeats"
         if self.lost_after_live <= self.heartbeat_live:
             return "lost_after_live must be longer than heartbeat_live"
+        if self.backoff_max < self.backoff:
+            return "backoff_max must not be shorter than backoff"
         if self.reconnect_grace < self.grant_ttl:
             return "reconnect_grace must not be shorter than grant_ttl, or a grant of before the start is still used"
         return None

@@ -236,6 +236,8 @@ def rules_of(config: MasterConfig) -> Rules:
         ageing_interval_s=config.ageing_interval,
         reserve_after_s=config.reserve_after,
         doubt_patience_s=config.doubt_patience,
+        backoff_first_s=config.backoff,
+        backoff_max_s=config.backoff_max,
         poison_losses=config.poison_losses,
         waiting_max=config.waiting_max,
         lanes_max=config.lanes_max,
