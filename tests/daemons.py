@@ -22,7 +22,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -57,14 +57,32 @@ def until(what: str, seen: Callable[[], Any], deadline_s: float = DEADLINE_S) ->
         time.sleep(0.02)
 
 
+def strace(log: Path, *inject: str) -> list[str]:
+    """What a daemon is started by so that its system calls go wrong: strace(1)'s -e inject=, e.g. "renameat2:signal=KILL".
+
+    Only these calls are traced. The tracer is a process apart (-D), so the daemon keeps the number that it was started with.
+    """
+    calls = ",".join(sorted({rule.split(":", 1)[0] for rule in inject}))
+    rules = [word for rule in inject for word in ("-e", f"inject={rule}")]
+    return ["strace", "-D", "-f", "-qq", "--seccomp-bpf", "-o", str(log), "-e", f"trace={calls}", *rules]
+
+
 class Daemon:
     """One program, its log, and its end."""
 
-    def __init__(self, program: str, words: list[str], log: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        program: str,
+        words: list[str],
+        log: Path,
+        environment: dict[str, str] | None = None,
+        under: Sequence[str] = (),
+    ) -> None:
+        """`under` is what the program is started by: see `strace`."""
         self.log = log
         with log.open("ab") as out:
             self.process = subprocess.Popen(
-                [str(BIN / program), *words],
+                [*under, str(BIN / program), *words],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -170,8 +188,12 @@ class Farm:
         wait: bool = True,
         media: Path | None = None,
         state: Path | None = None,
+        under: Sequence[str] = (),
     ) -> Daemon:
-        """Start ffrtmp-agent beside its master; each has an address of its own unless one is given."""
+        """Start ffrtmp-agent beside its master; each has an address of its own unless one is given.
+
+        With `under` it is started by another program, which becomes it (`strace`).
+        """
         own = address or f"127.0.0.{2 + len(self.agents) if name not in self.agents else self._number(name)}"
         common = [
             "--state-dir",
@@ -195,7 +217,8 @@ class Farm:
         ]
         folder = state or self.folder / f"agent-{name}"
         _lend_survey(folder)
-        self.agents[name] = Daemon("ffrtmp-agent", [*common, *words], self.folder / f"agent-{name}.log")
+        log = self.folder / f"agent-{name}.log"
+        self.agents[name] = Daemon("ffrtmp-agent", [*common, *words], log, under=under)
         if wait:
             until(f"agent {name}", lambda: self._ready(name))
             _keep_survey(folder)
@@ -267,6 +290,11 @@ class Farm:
     def nodes(self) -> list[dict[str, Any]]:
         """The nodes as the API tells them."""
         return list(_items(self.get("/v1/nodes")))
+
+    def run(self, source: str, output: str, *arguments: str, words: Sequence[str] = ()) -> int:
+        """Submit plain ffmpeg arguments (`jobs run`; the agents need --allow-run); the job's number."""
+        given = ["--input", source, "--output", output, *words, "--format", "json", "--", *arguments]
+        return int(json.loads(self.ctl("jobs", "run", *given, check=True).stdout)["jobs"][0]["job"])
 
     def submit(self, *words: str) -> int:
         """Submit one job; its number."""
