@@ -150,13 +150,16 @@ class Farm:
 
     # ---- daemons -------------------------------------------------------------------------------------------------
 
-    def start_master(self, *words: str, wait: bool = True, environment: dict[str, str] | None = None) -> Daemon:
+    def start_master(
+        self, *words: str, wait: bool = True, environment: dict[str, str] | None = None, under: Sequence[str] = ()
+    ) -> Daemon:
         """Start ffrtmp-master; a second start finds the same database and the same hub port."""
         times = [word for name, value in self.times.items() for word in (f"--{name}", value)]
         hub = f"tcp://127.0.0.1:{self.hub_port}"
         state = str(self.folder / "master")
         common = ["--state-dir", state, "--socket", str(self.socket), "--hub", hub, *_NO_GUARD]
-        self.master = Daemon("ffrtmp-master", [*common, *times, *words], self.folder / "master.log", environment)
+        log = self.folder / "master.log"
+        self.master = Daemon("ffrtmp-master", [*common, *times, *words], log, environment, under)
         if wait:
             self.wait_for_master()
         return self.master
