@@ -1,4 +1,4 @@
-"""`python -m ffrtmp_agent.media.verify ATTEMPT_DIR STAGING [--encode-s SECONDS]`: is the output what was asked for?
+"""`python -m ffrtmp_agent.media.verify ATTEMPT_DIR STAGING`: is the output what was asked for?
 
 Runs inside the job, as the job's user, after the engine ended well: media of strangers is never opened by the agent.
 It checks the staged output, makes it durable, takes its fingerprint, measures the results and writes the verdict to
@@ -18,12 +18,12 @@ import msgspec
 from ffrtmp.errors import FarmError
 from ffrtmp.spec import JobSpec, Results, Thumbnails
 from ffrtmp.wire import Failure
-from ffrtmp_agent import jobfile
+from ffrtmp_agent import jobfile, joblog
+from ffrtmp_agent.claims import State, Verdict
 from ffrtmp_agent.jobfile import JobFile
-from ffrtmp_agent.media import checks, fingerprint, progress, quality, verdict
+from ffrtmp_agent.media import checks, fingerprint, progress, quality
 from ffrtmp_agent.media import probe as probing
 from ffrtmp_agent.media.probe import Media
-from ffrtmp_agent.media.verdict import Verdict
 
 LOG_TAIL_BYTES = 64 << 10
 
@@ -33,30 +33,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ffrtmp_agent.media.verify", description="Verify the output of an attempt.")
     parser.add_argument("attempt_dir", type=Path)
     parser.add_argument("staging", type=Path)
-    parser.add_argument("--encode-s", type=float, default=None, help="how long the engine took, for the results")
     asked = parser.parse_args(arguments)
-    verdict.write(asked.attempt_dir, judge(asked.attempt_dir, asked.staging, encode_s=asked.encode_s))
+    verdict = judge(asked.attempt_dir, asked.staging)
+    jobfile.write_durably(asked.attempt_dir / "verified", msgspec.json.encode(verdict) + b"\n")
     return 0
 
 
-def judge(folder: Path, staging: Path, *, encode_s: float | None = None) -> Verdict:
+def judge(folder: Path, staging: Path) -> Verdict:
     """The verdict on what an attempt staged; raises FarmError or OSError where it cannot judge."""
     job = jobfile.read(folder / "job.json")
     staged = staging / Path(job.paths.staged).name
     source = _source(job)
     try:
         checks.check_alone(staging, staged)
-        output = _check(job, staged, source, _log_tail(folder / "log"))
+        output = _check(job, staged, source, _log_tail(folder))
         _make_durable(staging)
         print_of = fingerprint.fingerprint(staged)
     except checks.Bad as bad:
         return Verdict(ok=False, failure=bad.failure)
     except FarmError as error:
         return Verdict(ok=False, failure=Failure("user_error", False, error.what, error.hint))
-    results = _results(job, output, source, print_of.size_bytes, encode_s)
-    frames = progress.read(folder / "progress", 0.0)
-    if frames is not None and job.spec.recipe.kind in ("file", "thumbnails", "plain"):
-        results = msgspec.structs.replace(results, frames=frames.frames, fps=_rate(frames.frames, encode_s))
+    results = _results(job, output, source, print_of.size_bytes)
+    results = _with_engine(results, folder, counts_frames=job.spec.recipe.kind in ("file", "thumbnails", "plain"))
     return Verdict(ok=True, fingerprint=print_of, results=_with_quality(results, job, staged))
 
 
@@ -91,14 +89,10 @@ def _check(job: JobFile, staged: Path, source: Media | None, log: Sequence[str])
     return output
 
 
-def _log_tail(path: Path) -> list[str]:
+def _log_tail(folder: Path) -> list[str]:
     """The engine's last lines; none where there is no log."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - LOG_TAIL_BYTES))
-            return file.read(LOG_TAIL_BYTES).decode("utf-8", "replace").splitlines()
-    except FileNotFoundError:
-        return []
+    tail = joblog.chunks(folder, max(0, joblog.size(folder) - LOG_TAIL_BYTES), LOG_TAIL_BYTES)
+    return b"".join(data for _, data in tail).decode("utf-8", "replace").splitlines()
 
 
 def _make_durable(folder: Path) -> None:
@@ -110,20 +104,29 @@ def _make_durable(folder: Path) -> None:
     jobfile.fsync(folder)
 
 
-def _results(
-    job: JobFile, output: Media | None, source: Media | None, out_bytes: int, encode_s: float | None
-) -> Results:
+def _results(job: JobFile, output: Media | None, source: Media | None, out_bytes: int) -> Results:
     media_s = output.duration_s if output is not None and output.duration_s > 0 else None
     in_bytes = None if source is None else probing.size_bytes(source, job.paths.input)
     in_s = None if source is None else source.duration_s
     return Results(
-        encode_s=encode_s,
         media_s=media_s,
         input_bytes=in_bytes,
         output_bytes=out_bytes,
         input_bps=_bitrate(in_bytes, in_s),
         output_bps=_bitrate(out_bytes, media_s),
     )
+
+
+def _with_engine(results: Results, folder: Path, *, counts_frames: bool) -> Results:
+    """What the engine's run is known by: its time, as the guard counted it, and the frames that it said it made."""
+    try:
+        encode_s = msgspec.json.decode((folder / "state").read_bytes(), type=State).encode_s or None
+    except (OSError, msgspec.DecodeError):
+        encode_s = None
+    last = progress.read(folder / "progress", 0.0) if counts_frames else None
+    frames = None if last is None else last.frames
+    fps = round(frames / encode_s, 2) if frames is not None and encode_s else None
+    return msgspec.structs.replace(results, encode_s=encode_s, frames=frames, fps=fps)
 
 
 def _with_quality(results: Results, job: JobFile, staged: Path) -> Results:
@@ -137,10 +140,6 @@ def _with_quality(results: Results, job: JobFile, staged: Path) -> Results:
 
 def _bitrate(size_bytes: int | None, length_s: float | None) -> int | None:
     return round(8 * size_bytes / length_s) if size_bytes is not None and length_s else None
-
-
-def _rate(frames: int, encode_s: float | None) -> float | None:
-    return round(frames / encode_s, 2) if encode_s else None
 
 
 if __name__ == "__main__":
