@@ -193,7 +193,7 @@ def node_view(live: LiveNode) -> api.NodeView:
         free_memory_bytes=live.free_memory_bytes,
         heard_s=live.heard_s,
         incarnation=node.incarnation,
-        facts=msgspec.to_builtins(live.facts),
+        facts=msgspec.structs.asdict(live.facts),
     )
     if capacity is None:
         return view
