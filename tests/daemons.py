@@ -22,7 +22,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -275,10 +275,13 @@ class Farm:
         """The JSON answer of ffrtmpctl."""
         return json.loads(self.ctl(*words, "--format", "json", check=True).stdout)
 
-    def api(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    def api(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Any]:
         """One call of the API, without ffrtmpctl in between: the status, and the answer's JSON (or text)."""
+        given = {"Content-Type": "application/json", **(headers or {})}
         with contextlib.closing(_Http(self.socket)) as http:
-            http.request(method, path, None if body is None else json.dumps(body), {"Content-Type": "application/json"})
+            http.request(method, path, None if body is None else json.dumps(body), given)
             answer = http.getresponse()
             text = answer.read()
             is_json = "json" in answer.getheader("Content-Type", "")
