@@ -140,13 +140,16 @@ class Farm:
                 with contextlib.suppress(ProcessLookupError):
                     daemon.signal(signal.SIGCONT)
                 daemon.kill()
-        for process in self.job_processes():
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        if kind is not None:
-            for name, daemon in {"master": self.master, **self.agents}.items():
-                if daemon is not None:
-                    print(f"---- {name}\n{daemon.tail()}")
+        self._end_jobs()
+
+    def _end_jobs(self) -> None:
+        """Kill what is left of jobs until there is nothing: a guard may have been about to start its engine."""
+        ends = time.monotonic() + 10.0
+        while (left := self.job_processes()) and time.monotonic() < ends:
+            for process in left:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            psutil.wait_procs(left, timeout=0.2)
 
     # ---- daemons -------------------------------------------------------------------------------------------------
 
