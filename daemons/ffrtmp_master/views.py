@@ -95,7 +95,7 @@ def job_view(row: JobRow, progress: Progress | None, phase: str, now_s: float) -
         percent=_percent(state, shown),
         eta_s=shown.eta_s if shown and state is State.RUNNING else None,
         progress=shown,
-        failure=failure_view(row.failure),
+        failure=None if state is State.COMPLETED else failure_view(row.failure),  # its attempts tell of theirs
         results=row.results,
         retry_of=spec.retry_of,
         traceparent=spec.traceparent,
@@ -150,7 +150,8 @@ def why(row: JobRow, explained: Why | None) -> api.Why:
     if explained is not None:
         sentence, hint, nodes = explained.sentence, explained.hint, dict(explained.nodes)
     else:
-        sentence, hint, nodes = _ending(row), row.failure.hint if row.failure else "", {}
+        failure = None if row.state is State.COMPLETED else row.failure
+        sentence, hint, nodes = _ending(row), failure.hint if failure else "", {}
     return api.Why(
         job=row.number, state=state_name(row.state), sentence=mask_url(sentence), hint=mask_url(hint), nodes=nodes
     )
