@@ -20,6 +20,7 @@ from ffrtmp_agent.jobfile import JobFile, Paths
 from ffrtmp_agent.media import commands
 from ffrtmp_agent.media.probe import Media, probe
 from ffrtmp_agent.media.reasons import End, classify
+from ffrtmp_agent.media.verify import judge
 
 RECIPES = scenario.load([scenario.PACKAGED])
 
@@ -71,8 +72,12 @@ class Attempt:
                 **limits,
             )
 
+    def verdict(self) -> Verdict:
+        """What the verification finds, without a process of its own."""
+        return judge(self.folder, Path(self.paths.staging))
+
     def verify(self) -> Verdict:
-        """Run the verification as the guard does, and read what it found."""
+        """Run the verification as the guard does, and read what it left."""
         argv = [sys.executable, "-m", "ffrtmp_agent.media.verify", str(self.folder), self.paths.staging]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr

@@ -74,7 +74,11 @@ def fit_filter(video: Video) -> str:
     factor = f"min({width}/(iw*sar),{height}/ih)"
     if not video.upscale:
         factor = f"min(1,{factor})"
-    sides = (f"max(2,2*round({side}*{factor}/2))" for side in ("iw*sar", "ih"))
+    sides = []
+    for side in ("iw*sar", "ih"):
+        length = f"2*round({side}*{factor}/2)"
+        # Rounding up to an even side must not enlarge either.
+        sides.append(f"max(2,{length})" if video.upscale else f"max(2,min({length},2*trunc({side}/2)))")
     return "scale=w={}:h={}".format(*(side.replace(",", "\\,") for side in sides)) + ",setsar=1"
 
 

@@ -7,6 +7,7 @@ the protocol `file` alone and only as a format that holds its own media; a URL b
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from urllib.parse import urlsplit
 
 from ffrtmp.errors import Exit, FarmError
@@ -21,6 +22,9 @@ _FORMATS = (
 )
 _URL_FORMATS = f"{_FORMATS},hls,webvtt"
 _URL_PROTOCOLS = "http,https,httpproxy,tcp,tls,crypto"
+# A picture is opened as one: ffmpeg's choice for its name would be `image2`, to which "%d" in it means many files.
+_PICTURES = {"jpg": "jpeg_pipe", "jpeg": "jpeg_pipe", "png": "png_pipe", "bmp": "bmp_pipe", "webp": "webp_pipe"}
+_PICTURES |= {"tif": "tiff_pipe", "tiff": "tiff_pipe"}
 _SILENCE_S = 20  # a server that says nothing for so long is gone
 _RECONNECT_S = 8  # the longest wait between two tries: 0, 1, 3, 7 s; what lasts longer is for the farm's back-off
 
@@ -33,7 +37,9 @@ def is_url(source: str) -> bool:
 def input_options(source: str) -> list[str]:
     """The options before `-i` for a path or a URL; raises FarmError (REFUSED) for a protocol that is not taken."""
     if not is_url(source):
-        return ["-protocol_whitelist", "file", "-format_whitelist", _FORMATS]
+        picture = _PICTURES.get(PurePath(source).suffix[1:].lower())
+        named = ["-f", picture] if picture else []
+        return ["-protocol_whitelist", "file", "-format_whitelist", _FORMATS, *named]
     scheme = urlsplit(source).scheme.lower()
     if scheme not in ("http", "https"):
         raise FarmError(
