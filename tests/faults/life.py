@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import shutil
@@ -17,13 +18,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from faults.warden import Point, Warden
 
 from daemons import BIN, Daemon, Farm
-from faults.warden import Point, Warden
 
 DURATION_S = 1.0
 DEADLINE_S = 90.0
@@ -52,6 +54,7 @@ cpu = 1
 memory = "64MiB"
 """
 ENDED = ("completed", "failed", "timed_out", "canceled", "rejected")
+T = TypeVar("T")
 Edge = tuple[str | None, str]
 
 
@@ -100,6 +103,7 @@ class _Village:
         self._end = end
         self._starts: Counter[str] = Counter()
         self._attempts = farm.folder / "agent-a" / "attempts"
+        self._outbox = farm.folder / "agent-a" / "outbox"
         self._deadline_s = time.monotonic() + DEADLINE_S
         self.logs.mkdir()
         recipes = farm.folder / "recipes"
@@ -111,7 +115,6 @@ class _Village:
 
     def tend(self) -> None:
         """Start what is not running, and keep a name for each log before its directory is cleared."""
-        assert time.monotonic() < self._deadline_s, f"waited {DEADLINE_S:g} s"
         if self.farm.master is None or not self.farm.master.alive:
             self._start("master", lambda under: self.farm.start_master(*self._words(), wait=False, under=under))
         elif self.farm.socket.exists() and ("a" not in self.farm.agents or not self.farm.agents["a"].alive):
@@ -125,7 +128,7 @@ class _Village:
     def _words(self) -> list[str]:
         return ["--scenario-dir", str(self.farm.folder / "recipes")]
 
-    def _start(self, program: str, start: Any) -> None:
+    def _start(self, program: str, start: Callable[[Sequence[str]], Daemon]) -> None:
         self._starts[program] += 1
         assert self._starts[program] < STARTS_MAX, f"the {program} does not stay up"
         watched = self._starts[program] == 1 and (self.point is None or program == _root_of(self.point))
@@ -133,7 +136,7 @@ class _Village:
             start(())
             return
         file = self.farm.folder / f"{program}.listener"
-        daemon: Daemon = start([sys.executable, str(Path(__file__).with_name("watched.py")), str(file)])
+        daemon = start([sys.executable, str(Path(__file__).with_name("watched.py")), str(file)])
         warden = Warden(program, daemon.process.pid, file, self.point)
         self._end.callback(warden.close)
         self._end.callback(self._end_all)  # before its warden goes: nobody could answer its calls
@@ -149,11 +152,21 @@ class _Village:
         except (OSError, http.client.HTTPException, json.JSONDecodeError):
             return 0, None
 
-    def _until(self, seen: Any) -> Any:
+    def _until(self, what: str, seen: Callable[[], T]) -> T:
+        """Wait for something, tending the farm meanwhile; says what was waited for in vain, and how the farm is."""
         while not (found := seen()):
+            if time.monotonic() > self._deadline_s:
+                raise AssertionError(f"waited in vain for {what}; {self._told()}")
             self.tend()
             time.sleep(TICK_S)
         return found
+
+    def _told(self) -> str:
+        rows = self._ask("GET", "/v1/jobs/1/history")[1]
+        nodes = self._ask("GET", "/v1/nodes")[1]
+        left = [str(path) for path in (*self.farm.leftovers(), *_names(self._attempts), *_names(self._outbox))]
+        killed = [f"{warden.hit} at {warden.point}" for warden in self.wardens]
+        return f"killed: {killed}; left: {left}; nodes: {nodes}; history: {json.dumps(rows, indent=1)}"
 
     # ---- the life ----
 
@@ -164,7 +177,7 @@ class _Village:
             status, nodes = self._ask("GET", "/v1/nodes")
             return status == 200 and any(node["state"] == "ready" and node.get("slots") for node in nodes["items"])
 
-        self._until(ready)
+        self._until("the node to be ready", ready)
 
     def submit(self) -> int:
         """Until the submission is answered; the job's number."""
@@ -176,7 +189,7 @@ class _Village:
             assert status in (0, 201, 503), f"the submission was answered {status}: {answer}"
             return int(answer["jobs"][0]["job"]) if status == 201 else 0
 
-        return int(self._until(taken))
+        return self._until("the submission to be taken", taken)
 
     def follow(self, number: int) -> dict[str, Any]:
         """Until the job has ended."""
@@ -186,20 +199,19 @@ class _Village:
             assert status in (0, 200), f"an accepted job is answered {status}: {job}"
             return job if status == 200 and job["state"] in ENDED else None
 
-        return dict(self._until(ended))
+        return dict(self._until("the job to end", ended) or {})
 
     def settle(self) -> None:
         """Until nothing is left of the job but its output and its log."""
-        outbox = self.farm.folder / "agent-a" / "outbox"
 
         def clear() -> bool:
-            left = [*self.farm.leftovers(), *_names(self._attempts), *_names(outbox)]
+            left = [*self.farm.leftovers(), *_names(self._attempts), *_names(self._outbox)]
             if left or self.farm.job_processes():
                 return False
             status, nodes = self._ask("GET", "/v1/nodes")
             return status == 200 and [node["jobs"] for node in nodes["items"]] == [[]] and self._up()
 
-        self._until(clear)
+        self._until("everything to be cleared", clear)
 
     def _up(self) -> bool:
         agent, master = self.farm.agents["a"], self.farm.master
@@ -239,7 +251,7 @@ def _check_history(farm: Farm, number: int) -> set[Edge]:
     moves = [(before, after) for before, after in edges if before != after]
     assert moves[0] == (None, "queued")
     assert [after for _before, after in moves if after in ENDED] == ["completed"], f"ended more than once: {moves}"
-    assert all(one[1] == two[0] for one, two in zip(moves, moves[1:], strict=False)), f"a row is missing: {moves}"
+    assert all(one[1] == two[0] for one, two in itertools.pairwise(moves)), f"a row is missing: {moves}"
     return set(moves)
 
 
