@@ -69,7 +69,7 @@ def test_a_picture_is_fitted_into_the_box_with_its_aspect(tmp_path, width, heigh
         height,
         sound=False,
         name="size.mkv",
-        extra=("-vf", f"scale={width}:{height}", "-pix_fmt", "yuv444p"),
+        extra=("-vf", f"scale={width}:{height},setsar=1", "-pix_fmt", "yuv444p"),
     )
     made = encoded(tmp_path, quick(upscale=upscale), source)
     assert size_of(made) == (*expected, "1:1")
