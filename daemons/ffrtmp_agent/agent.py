@@ -123,6 +123,7 @@ class Agent:
         """Match directories, processes and outbox items."""
         items = self.outbox.load()
         over = {(m.uuid, m.attempt) for m in items.values()}
+        self.workshop.sweep()
         found = AttemptDir.scan(self.workshop.folder)
         running = self.runner.adopt(found)
         for directory in found:

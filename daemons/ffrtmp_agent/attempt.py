@@ -18,6 +18,7 @@ import re
 import shutil
 import stat
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -56,12 +57,22 @@ class AttemptDir:
     # ---- making, finding, removing ----
 
     @classmethod
-    def create(cls, folder: Path, job: JobFile, command: str, *, lease_until_s: float | None = None) -> AttemptDir:
+    def create(
+        cls,
+        folder: Path,
+        job: JobFile,
+        command: str,
+        *,
+        lease_until_s: float | None = None,
+        before: Callable[[], None] | None = None,
+    ) -> AttemptDir:
         """Make the directory of an attempt in `folder`, durable on return.
 
         `command` is the text of the shell script that becomes the engine; `lease_until_s` (CLOCK_BOOTTIME) the first
-        lease of an attempt that needs one. Raises FileExistsError when the attempt is there already, OSError when the
-        disk cannot take it.
+        lease of an attempt that needs one. `before` makes what the attempt has elsewhere (its staging folder): it is
+        called when `half_made` would already tell of it, so that a crash leaves nothing that nobody knows. Raises
+        FileExistsError when the attempt is there already, OSError when the disk cannot take it, and what `before`
+        raises.
         """
         made = cls(folder / f"{job.job}.{job.attempt}")
         if made.path.exists():
@@ -74,12 +85,24 @@ class AttemptDir:
             if lease_until_s is not None:
                 _write(beside, "lease", f"{lease_until_s:.3f}\n".encode())
             jobfile.write(beside / "job.json", job)
+            if before is not None:
+                jobfile.fsync(folder)
+                before()
             beside.rename(made.path)
         except OSError:
             _remove_tree(beside)
             raise
         jobfile.fsync(folder)
         return made
+
+    @classmethod
+    def half_made(cls, folder: Path) -> list[JobFile]:
+        """What was asked of attempts that a crash kept from being made. `scan` clears their directories."""
+        found = []
+        for entry in sorted(folder.glob(f"{NEW}*")) if folder.is_dir() else []:
+            with suppress(FarmError):
+                found.append(jobfile.read(entry / "job.json"))
+        return found
 
     @classmethod
     def scan(cls, folder: Path) -> list[AttemptDir]:

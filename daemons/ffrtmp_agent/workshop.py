@@ -84,6 +84,7 @@ class Workshop:
     def make(self, assign: wire.Assign, timing: wire.Timing) -> AttemptDir:
         """Make the staging folder and the attempt directory; raises Refusal."""
         spec = assign.spec
+        place: Place | None = None
         try:
             self._check(spec)
             source = self._source(spec)
@@ -93,14 +94,28 @@ class Workshop:
             reason = disk_reason(place.root, self.guard, wanted_bytes=spec.recipe.needs.scratch_bytes)
             if reason:
                 raise Refusal(reason)
-            place.make_staging()
             job = self._job_file(assign, paths, timing)
             lease_s = clock_s() + timing.lost_after_s if spec.on_disconnect == "stop" else None
-            return AttemptDir.create(self.folder, job, command, lease_until_s=lease_s)
+            return AttemptDir.create(self.folder, job, command, lease_until_s=lease_s, before=place.make_staging)
         except FarmError as error:
             raise Refusal(error.what, wire.Failure("user_error", False, error.what, error.hint)) from error
+        except FileExistsError as error:
+            raise Refusal("an attempt of this number is there already") from error
         except OSError as error:
+            if place is not None:
+                with suppress(OSError, FarmError):
+                    place.discard_staging()
             raise Refusal(f"its disk does not take the attempt: {error.strerror}") from error
+
+    def sweep(self) -> None:
+        """Clear what a crash left of attempts that were never made: their staging folders. Before `AttemptDir.scan`."""
+        for job in AttemptDir.half_made(self.folder):
+            place = self._place_of(job)
+            try:
+                if place is not None:
+                    place.discard_staging()
+            except (OSError, FarmError) as error:
+                log.error("the staging folder of %d.%d cannot be removed: %s", job.job, job.attempt, error)
 
     def _check(self, spec: JobSpec) -> None:
         if not spec.arguments:
