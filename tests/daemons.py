@@ -348,6 +348,7 @@ class Farm:
                 words = process.cmdline()
                 ours = any(str(self.folder) in word for word in words) and process.status() != psutil.STATUS_ZOMBIE
                 daemon = any(word.endswith(("/ffrtmp-master", "/ffrtmp-agent")) for word in words[:2])
+                daemon = daemon or process.name() == "strace"
                 if ours and not daemon and process.pid != os.getpid() and (not name or process.name() == name):
                     found.append(process)
         return found

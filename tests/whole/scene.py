@@ -1,0 +1,130 @@
+"""What the tests of lost and returning nodes share: paced jobs, nodes that fall silent, and what must hold in the end."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psutil
+from clips import generated
+
+from daemons import BIN, Farm, until
+
+CLIP_S = 8.0
+ENDED = ("completed", "failed", "timed_out", "canceled", "rejected")
+
+
+def lay_clip(farm: Farm, duration_s: float = CLIP_S, folder: Path | None = None) -> None:
+    """Put a small film at media:in.mkv. Copying it at its own pace (`paced`) takes its length and hardly any work."""
+    shutil.copyfile(generated(duration_s, 160, 90, 10.0, name="clip.mkv"), (folder or farm.media) / "in.mkv")
+
+
+def paced(farm: Farm, output: str, *words: str) -> int:
+    """Submit a job that takes as long as media:in.mkv lasts; the agents need --allow-run."""
+    return farm.run("media:in.mkv", f"media:{output}", "-re", "-i", "{input}", "-c", "copy", "{output}", words=words)
+
+
+def out_time_s(farm: Farm, number: int) -> float:
+    """How far the attempt is that the master counts on."""
+    return float((farm.job(number).get("progress") or {}).get("out_time_s", 0.0))
+
+
+def silence(farm: Farm, name: str) -> None:
+    """Stop an agent in its tracks, as a broken network does to its master's eyes; its jobs go on."""
+    farm.agents[name].signal(signal.SIGSTOP)
+
+
+def voice(farm: Farm, name: str) -> None:
+    """Let a silenced agent go on."""
+    farm.agents[name].signal(signal.SIGCONT)
+
+
+def other(farm: Farm, name: str) -> str:
+    """The other one of two agents."""
+    (found,) = [each for each in farm.agents if each != name]
+    return found
+
+
+def successor(farm: Farm, number: int, attempt: int = 2) -> dict[str, Any]:
+    """Wait until a job runs in this attempt, with progress."""
+
+    def there() -> dict[str, Any] | None:
+        job = farm.job(number)
+        assert job["state"] not in ENDED, f"job {number} is {job['state']} before attempt {attempt} ran"
+        return job if job["attempt"] == attempt and job["state"] == "running" and out_time_s(farm, number) > 0 else None
+
+    return dict(until(f"attempt {attempt} of job {number}", there))
+
+
+def engines(farm: Farm, number: int) -> list[psutil.Process]:
+    """The ffmpeg processes of a job."""
+    found = []
+    for process in farm.job_processes("ffmpeg"):
+        with contextlib.suppress(psutil.Error):
+            if any(f".ffrtmp/{number}." in word for word in process.cmdline()):
+                found.append(process)
+    return found
+
+
+def engine(farm: Farm, number: int) -> psutil.Process:
+    """The one ffmpeg process of a job, as soon as it is there."""
+    (found,) = until(f"the engine of job {number}", lambda: engines(farm, number))
+    assert isinstance(found, psutil.Process)
+    return found
+
+
+def kinds(farm: Farm, number: int) -> list[str]:
+    """What happened to a job, as the words of its history."""
+    return [row["kind"] for row in farm.history(number)]
+
+
+def decodes(path: Path) -> float:
+    """Decode a whole file; its length in seconds. Fails where ffmpeg finds anything to complain of."""
+    done = subprocess.run(
+        ["ffmpeg", "-nostdin", "-v", "error", "-i", str(path), "-f", "null", "-"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr, f"{path}: {done.stderr}"
+    asked = ["ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", str(path)]
+    return float(subprocess.run(asked, capture_output=True, text=True, check=True).stdout)
+
+
+def one_history(farm: Farm, number: int) -> list[dict[str, Any]]:
+    """A job came to its end once, and after that nothing happened to it; its history."""
+    rows = farm.history(number)
+    ends = [row for row in rows if row["after"] in ENDED and row.get("before") != row["after"]]
+    assert len(ends) == 1, rows
+    assert [row["after"] for row in rows if row["seq"] >= ends[0]["seq"]] == [ends[0]["after"]] * len(
+        [row for row in rows if row["seq"] >= ends[0]["seq"]]
+    )
+    return rows
+
+
+def nothing_left(farm: Farm, media: Path | None = None) -> None:
+    """No process of any job, no staging folder, no attempt directory."""
+    until("the last process of a job to end", lambda: not farm.job_processes())
+    ours = (media or farm.media) / ".ffrtmp"
+    until("the staging folders to be cleared", lambda: not [p for p in ours.glob("*") if p.name != "root-id"])
+    until("the attempt directories to be cleared", lambda: not attempt_folders(farm))
+
+
+def attempt_folders(farm: Farm) -> list[Path]:
+    """What the agents keep of attempts."""
+    return [path for path in farm.folder.glob("agent-*/attempts/*") if path.is_dir()]
+
+
+def replay(farm: Farm) -> None:
+    """Stop the master; its history gives its tables (P10)."""
+    assert farm.master is not None
+    if farm.master.alive:
+        farm.master.stop()
+    asked = [str(BIN / "ffrtmp-master"), "--state-dir", str(farm.folder / "master"), "--check"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
