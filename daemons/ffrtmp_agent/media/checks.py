@@ -167,8 +167,8 @@ def _decode(path: Path, stream: str, start_s: float) -> tuple[str, int]:
     return said, amount
 
 
-def check_pictures(folder: Path, asked: Thumbnails) -> int:
-    """At least one picture, none empty, the first and the last decodable; how many there are."""
+def check_pictures(folder: Path, asked: Thumbnails) -> None:
+    """At least one picture, none empty, the first and the last decodable."""
     pictures = sorted(folder.iterdir()) if folder.is_dir() else []
     if not pictures:
         raise Bad("no picture was made", reason="input_error", transient=False, hint="the input has no picture")
@@ -176,10 +176,13 @@ def check_pictures(folder: Path, asked: Thumbnails) -> int:
         if picture.suffix != f".{asked.format}" or picture.stat().st_size == 0:
             raise Bad(f"{picture.name} is no picture")
     for picture in {pictures[0], pictures[-1]}:
-        said, amount = _decode(picture, "0:v:0", 0.0)
-        if said or not amount:
-            raise Bad(f"the picture {picture.name} cannot be decoded: {reasons.told(said)}")
-    return len(pictures)
+        _check_picture(picture)
+
+
+def _check_picture(path: Path) -> None:
+    said, amount = _decode(path, "0:v:0", 0.0)
+    if said or not amount:
+        raise Bad(f"the picture {path.name} cannot be decoded: {reasons.told(said)}")
 
 
 def check_report(path: Path) -> None:
@@ -205,4 +208,6 @@ def check_plain(path: Path) -> Media:
         check_end(path, media)
     elif media.video is None:
         raise Bad("the output has no length")
+    else:
+        _check_picture(path)
     return media
