@@ -165,7 +165,8 @@ def test_surround_sound_stays_surround_in_aac_and_in_opus(tmp_path):
     for number, (container, codec) in enumerate((("m4a", "aac"), ("ogg", "opus"))):
         asked = Recipe("sound", kind="audio", audio=Audio(codec=codec, bitrate_bps=0), container=container)
         (folder := tmp_path / str(number)).mkdir()
-        made = encoded(folder, asked, clips.bigbuckbunny())
+        layout = ("-c:a", "flac", "-af", "aformat=channel_layouts=5.1(side)")
+        made = encoded(folder, asked, clips.generated(0.5, name="surround.mkv", extra=layout))
         assert [stream.codec_type for stream in made.output().streams] == ["audio"]
         shown = subprocess.run(
             ["ffprobe", "-v", "error", "-show_entries", "stream=channels", "-of", "csv=p=0", made.paths.staged],

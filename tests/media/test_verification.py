@@ -144,6 +144,14 @@ def test_a_source_with_more_sound_than_picture_is_no_reason_to_refuse(tmp_path):
     assert verdict.ok, verdict.failure
 
 
+def test_the_sound_alone_may_be_shorter_than_the_picture_it_came_from(tmp_path):
+    source = tmp_path / "in.mkv"
+    argv = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc2=d=8:s=160x90", "-f", "lavfi", "-i", "sine=d=1"]
+    subprocess.run([*argv, str(source)], check=True)
+    verdict = encoded(tmp_path, RECIPES["audio"], source).verdict()
+    assert verdict.ok, verdict.failure
+
+
 def test_a_source_that_has_gone_by_now_is_no_reason_to_refuse(tmp_path):
     source = tmp_path / "in.mp4"
     source.write_bytes(clips.generated().read_bytes())
