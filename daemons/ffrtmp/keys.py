@@ -15,6 +15,7 @@ import hashlib
 import os
 import stat
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -96,6 +97,9 @@ def load_or_make_keys(path: Path) -> KeyPair:
     """
     if not path.exists():
         _make_file(path, KeyPair.generate())
+    for left in path.parent.glob(f".{path.name}.*.new"):  # by a program that died while it made one: nobody needs it
+        with suppress(OSError):
+            left.unlink()
     return load_keys(path)
 
 
@@ -132,6 +136,9 @@ def _link_if_absent(fresh: Path, path: Path) -> None:
         path.hardlink_to(fresh)  # unlike a rename, never replaces the key that another program just made
     except FileExistsError:
         return
+    except FileNotFoundError:  # cleared by one that found a key at its place
+        if not path.exists():
+            raise
 
 
 def _sync_folder(folder: Path) -> None:

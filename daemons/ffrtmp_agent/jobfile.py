@@ -7,6 +7,7 @@ It is all that the guard, the verification and an agent that starts anew need to
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from msgspec import Struct, field
 
 from ffrtmp.errors import FarmError
 from ffrtmp.spec import Fingerprint, JobSpec
+
+_DRAFT = re.compile(r"\..+\.[0-9]+")
 
 
 class Paths(Struct, frozen=True):
@@ -68,6 +71,13 @@ def write_durably(path: Path, content: bytes) -> None:
         beside.unlink(missing_ok=True)
         raise
     fsync(path.parent)
+
+
+def clear_drafts(folder: Path) -> None:
+    """Remove what `write_durably` left half written when its process died; for the one that alone writes in `folder`."""
+    for path in folder.iterdir():
+        if _DRAFT.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def fsync(path: Path) -> None:

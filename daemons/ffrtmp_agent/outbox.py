@@ -16,7 +16,7 @@ import msgspec
 from ffrtmp import wire
 
 from .actions import Item
-from .jobfile import fsync, write_durably
+from .jobfile import clear_drafts, fsync, write_durably
 
 log = logging.getLogger(__name__)
 _NAME = re.compile(r"[0-9A-Za-z-]{1,64}\.[1-9][0-9]{0,8}\.[a-z_]{1,20}")
@@ -42,7 +42,8 @@ class Outbox:
         fsync(self.folder)
 
     def load(self) -> dict[str, Item]:
-        """All items that are kept."""
+        """All items that are kept. What a crash left half written was never said, and goes."""
+        clear_drafts(self.folder)
         found: dict[str, Item] = {}
         for path in sorted(self.folder.iterdir()):
             if not _NAME.fullmatch(path.name):

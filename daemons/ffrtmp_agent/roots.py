@@ -22,6 +22,7 @@ def root_identity(root: Path, fresh: UUID) -> UUID:
     with open_ours(root, make=True) as ours:
         found = _read_identity(ours)
         if found is not None:
+            _clear_drafts(ours)
             return found
         beside = f".{ROOT_ID}-{fresh}"
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=ours)
@@ -30,15 +31,23 @@ def root_identity(root: Path, fresh: UUID) -> UUID:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        with suppress(FileExistsError):  # another was first, and its word counts
+        with suppress(FileExistsError, FileNotFoundError):  # another was first, and its word counts
             rename(ours, beside, ours, ROOT_ID, NOREPLACE)
-        with suppress(FileNotFoundError):
-            os.unlink(beside, dir_fd=ours)
         os.fsync(ours)
         found = _read_identity(ours)
+        if found is not None:
+            _clear_drafts(ours)
     if found is None:
         raise FarmError(f"{root}/{OURS}/{ROOT_ID} holds no identity", hint="remove it and start the agent again")
     return found
+
+
+def _clear_drafts(ours: int) -> None:
+    """Once a root has its identity no other can become it: what agents that died, or came second, have written goes."""
+    with suppress(OSError):  # a root that is only read
+        for name in os.listdir(ours):
+            if name.startswith(f".{ROOT_ID}-"):
+                os.unlink(name, dir_fd=ours)
 
 
 def input_inside(root: Path, relative: str) -> Path:

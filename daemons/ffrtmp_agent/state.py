@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -19,7 +20,7 @@ from ffrtmp import wire
 from ffrtmp.errors import Exit, FarmError
 from ffrtmp.keys import KeyPair, load_or_make_keys
 
-from .jobfile import write_durably
+from .jobfile import clear_drafts, write_durably
 
 _FOLDER_MODE = 0o711  # jobs reach their own folders below, and list nothing
 
@@ -56,6 +57,8 @@ class StateFolder:
             os.close(self._lock)
             hint = "stop it first (systemctl stop ffrtmp-agent), or give this one a folder of its own"
             raise FarmError(f"another agent uses the state folder {path}", hint=hint, code=Exit.REFUSED) from None
+        with suppress(OSError):
+            clear_drafts(path)
 
     def __enter__(self) -> StateFolder:
         return self
