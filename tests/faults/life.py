@@ -28,7 +28,7 @@ from faults.warden import Point, Warden
 from daemons import BIN, Daemon, Farm
 
 DURATION_S = 1.0
-DEADLINE_S = 90.0
+DEADLINE_S = 60.0
 TICK_S = 0.1
 STARTS_MAX = 20
 TIMES = {
@@ -222,8 +222,10 @@ class _Village:
         for daemon in (self.farm.agents["a"], self.farm.master):
             assert daemon is not None
             status = daemon.stop()
-            killed = any(warden.hit and warden.process == daemon.process.pid for warden in self.wardens)
-            assert status == 0 or (status == -9 and killed), f"ended with {status}:\n{daemon.tail()}"
+            watched = next((warden for warden in self.wardens if warden.process == daemon.process.pid), None)
+            # One that has only just been started again may not hear SIGTERM yet, and ends by it.
+            fine = status == 0 or (status == -9 and watched.hit if watched else status == -15)
+            assert fine, f"ended with {status}:\n{daemon.tail()}"
 
 
 def _root_of(point: Point) -> str:
