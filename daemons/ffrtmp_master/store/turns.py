@@ -221,6 +221,12 @@ def _write_grants(connection: apsw.Connection, turn: TurnRows) -> None:
     for job, change in turn.changes.grants.items():
         if isinstance(change, Grant):
             connection.execute(_UPSERT_GRANT, codec.grant_columns(change, turn.offset_s))
+            # The grant goes, the attempt's row stays: whatever becomes of its node, the output can be told for the job's own.
+            connection.execute(
+                "UPDATE attempts SET size_bytes = :size_bytes, digest = :digest"
+                " WHERE job = :job AND number = :attempt AND :digest IS NOT NULL",
+                {"job": job, "attempt": change.attempt, **codec.fingerprint_columns(change.fingerprint)},
+            )
         else:
             connection.execute("DELETE FROM grants WHERE job = ?", (job,))
 
