@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import http.server
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from clips import generated
+from whole.film_server import serving
 from whole.scene import decodes, engines, lay_clip, nothing_left, one_history, other, out_time_s, paced
 
 from daemons import Farm, until
@@ -96,55 +94,6 @@ def test_what_is_no_media_file_fails_at_once_with_input_error_and_ffmpegs_own_li
     assert not (farm.media / f"{name}-out.mp4").exists()
     assert "input_error" in farm.ctl("jobs", "why", str(job["job"])).stdout
     nothing_left(farm)
-
-
-class _Server(http.server.ThreadingHTTPServer):
-    """Serves one film; the first requests go as `bad` says: a status, or "half" for a connection that breaks off."""
-
-    daemon_threads = True
-
-    def __init__(self, film: bytes, bad: list[int | str]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.film = film
-        self.bad = bad
-        self.asked = 0
-
-    @property
-    def url(self) -> str:
-        """Where the film is."""
-        return f"http://127.0.0.1:{self.server_port}/film.mkv"
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    server: _Server
-
-    def do_GET(self) -> None:
-        self.server.asked += 1
-        bad = self.server.bad.pop(0) if self.server.bad else ""
-        if isinstance(bad, int):
-            self.send_error(bad)
-            return
-        film = self.server.film
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(film)))
-        self.end_headers()
-        self.wfile.write(film[: len(film) // 2] if bad else film)
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
-
-
-@contextmanager
-def serving(*bad: int | str) -> Iterator[_Server]:
-    """An HTTP server on loopback while the block lasts."""
-    with _Server(generated(4.0, 160, 90, 10.0, name="film.mkv").read_bytes(), list(bad)) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def waits_s(rows: list[dict[str, Any]]) -> list[float]:
