@@ -11,6 +11,7 @@ from ffrtmp.spec import Pattern
 from .refusal import Refusal
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=-]{0,62}")
+NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 NOTE_MAX = 1000
 ARGUMENTS_MAX = 500
@@ -58,6 +59,14 @@ def check_labels(labels: tuple[str, ...], labels_max: int) -> None:
     for label in labels:
         if not LABEL.fullmatch(label):
             raise Refusal(422, f'"{label[:80]}" is no label', hint="letters, digits and _ . = -, at most 63 of them")
+
+
+def check_node_name(name: str) -> None:
+    """Raises Refusal (422) for what cannot be a node's name: it stands in paths of the API and in lines of the journal."""
+    if not NODE_NAME.fullmatch(name):
+        raise Refusal(
+            422, f"{name[:80]!r} is no name for a node", hint="letters, digits and . _ -, at most 63: give it --name"
+        )
 
 
 def _check_pattern(pattern: Pattern) -> None:

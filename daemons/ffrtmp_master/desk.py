@@ -13,16 +13,19 @@ from ffrtmp import __version__, api, wire
 from ffrtmp.errors import FarmError
 from ffrtmp.farm import events as ev
 from ffrtmp.farm.effects import Answer
-from ffrtmp.keys import KeyPair, Ticket
+from ffrtmp.keys import KeyPair, Ticket, check_key
 from ffrtmp.spec import Recipe
 
+from . import bounds
 from .api.access import Caller
 from .api.backend import Idempotency, Outcome
 from .api.watch import Watchers
 from .hub import Hub
 from .live import LiveFarm
+from .manners import is_address
 from .refusal import Refusal
-from .rows import AuditRow, TicketRow
+from .rows import AuditRow, StoreRefused, TicketRow
+from .store.backup import logs_beside
 from .store.reader import Reader
 from .store.store import Store
 from .submit import PreparedJob
@@ -30,6 +33,7 @@ from .tickets import Tickets
 from .turn import Asked, Decision, Input, Turns
 
 ANSWER_S = 120.0  # longer than any disk should take; the caller is told that it may have been taken
+AUDITS_MOST = 10_000  # that wait for a store which refuses; then the newest are not kept
 
 
 @dataclass(slots=True)
@@ -54,6 +58,7 @@ class Desk:
     audits: list[AuditRow] = field(default_factory=list)
     _waiting: dict[int, asyncio.Future[Outcome]] = field(default_factory=dict)
     _requests: int = 0
+    _backing_up: asyncio.Lock = field(default_factory=asyncio.Lock)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)  # asyncio itself keeps only weak references
 
     # ---- requests ------------------------------------------------------------------------------------------------
@@ -94,22 +99,23 @@ class Desk:
                 self._close(effect.request, outcome)
         self._refuse_failed(decision)
 
-    def refuse(self, decision: Decision, why: str) -> None:
-        """The turn was undone: nobody gets an answer from it."""
-        refusal = Refusal(503, why, hint="nothing was changed; try again when there is room")
+    def refuse(self, decision: Decision, refusal: Refusal) -> None:
+        """The turn was undone: nobody gets another answer from it."""
         for effect in decision.effects:
             if isinstance(effect, Answer):
                 self._close(effect.request, refusal)
         self._refuse_failed(decision)
 
+    def close(self, why: str) -> None:
+        """No more turns are made: whoever still waits is told so."""
+        for request in list(self._waiting):
+            self._close(request, Refusal(503, why, hint="nothing was changed; try again in a moment"))
+
     def _refuse_failed(self, decision: Decision) -> None:
         for given, error in decision.failed:
             request = getattr(given.event, "request", None)
             if isinstance(given.event, ev.UserEvent) and isinstance(request, int):
-                refusal = Refusal(
-                    500, f"a rule of the farm failed: {type(error).__name__}", hint="the master's journal has the trace"
-                )
-                self._close(request, refusal)
+                self._close(request, _of_fault(error))
 
     def _close(self, request: int, how: Outcome | Refusal) -> None:
         future = self._waiting.get(request)
@@ -126,6 +132,8 @@ class Desk:
         """Print a ticket. The first one opens the hub beyond loopback, where it listens on loopback."""
         if self.hub is None:
             raise Refusal(503, "the hub does not listen yet")
+        for given in filter(None, (request.name, request.replace)):
+            bounds.check_node_name(given)
         keys = KeyPair.generate()
         expires_s = self.wall_s() + request.expires_s
         row = TicketRow(keys.public, expires_s, request.name, request.replace)
@@ -137,7 +145,8 @@ class Desk:
         except FarmError as error:
             raise Refusal(503, error.what, hint=error.hint) from error
         opened = await self._open(request.address)
-        host = request.address or socket.getfqdn()
+        # Name servers may take their time, and the loop has none.
+        host = request.address or await asyncio.get_running_loop().run_in_executor(None, socket.getfqdn)
         port = self.hub.endpoint.rpartition(":")[2]
         hub = f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
         ticket = Ticket(hub, self.keys.public, keys, int(expires_s), request.name)
@@ -160,6 +169,13 @@ class Desk:
         if self.hub is None:
             raise Refusal(503, "the hub does not listen yet")
         name = request.name or request.replace
+        bounds.check_node_name(name)
+        if not is_address(request.address):
+            raise Refusal(422, "this cannot be a node's address", hint="give --address a host name or an IP address")
+        try:
+            check_key(request.public_key)
+        except FarmError as error:
+            raise Refusal(422, error.what, hint=error.hint) from None
         answer = await self.request(
             lambda n: ev.AddNode(n, name, request.public_key, request.address, bool(request.replace)), caller
         )
@@ -184,6 +200,11 @@ class Desk:
         if isinstance(judged, wire.Sorry):
             self._send(connection, judged)
             return
+        try:
+            bounds.check_node_name(judged.name)
+        except Refusal as refusal:
+            self._send(connection, wire.Sorry(refusal.status, refusal.detail, refusal.hint))
+            return
         ticket = self.tickets.use(key, message.public_key)
         event = ev.AddNode(0, judged.name, message.public_key, message.address, bool(judged.replace))
         try:
@@ -206,13 +227,20 @@ class Desk:
     # ---- the rest ------------------------------------------------------------------------------------------------
 
     async def backup(self, path: Path) -> int:
-        """Copy the store while it works; its size in bytes."""
-        made = await asyncio.get_running_loop().run_in_executor(None, self.store.backup, path)
+        """Copy the store while it works; its size in bytes. One at a time, and never over another one."""
+        async with self._backing_up:
+            taken = next((each for each in (path, logs_beside(path)) if each.exists()), None)
+            if taken is not None:
+                raise Refusal(
+                    409, f"{taken} is there already, and a backup overwrites nothing", hint="choose another name"
+                )
+            made = await asyncio.get_running_loop().run_in_executor(None, self.store.backup, path)
         return made.size_bytes
 
     def audit(self, row: AuditRow) -> None:
         """Keep who did what, in the next turn."""
-        self.audits.append(row)
+        if len(self.audits) < AUDITS_MOST:
+            self.audits.append(row)
 
     def version(self) -> api.Version:
         """Version, lineage and turn."""
@@ -221,6 +249,12 @@ class Desk:
     def not_ready(self) -> str:
         """Why the master does not serve; empty when it does."""
         return self.refusing
+
+
+def _of_fault(error: Exception) -> Refusal:
+    if isinstance(error, StoreRefused):
+        return Refusal(503, f"the store refuses: {error}", hint="nothing was changed; try again")
+    return Refusal(500, f"a rule of the farm failed: {type(error).__name__}", hint="the master's journal has the trace")
 
 
 def _is_loopback(address: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -45,6 +45,13 @@ class LiveFarm:
     pulse: dict[str, Pulse] = field(default_factory=dict)
     seen: dict[int, tuple[int, Progress]] = field(default_factory=dict)  # job -> (attempt, progress)
     whole_logs: dict[tuple[int, int], None] = field(default_factory=dict)  # (job, attempt), the newest
+
+    def keep_nodes(self, names: Iterable[str]) -> None:
+        """These are all nodes that there are: forget what others have said."""
+        kept = set(names)
+        for table in (self.told, self.pulse):
+            for name in [name for name in table if name not in kept]:
+                del table[name]
 
     def progress(self, job: int) -> Progress | None:
         """The last progress heard of a job's current attempt."""

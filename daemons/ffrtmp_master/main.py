@@ -145,7 +145,8 @@ class _Running:
             keys=keys,
             post=self.master.post,
             room=lambda: (
-                disk_reason(config.database.parent, DiskGuard(config.disk_free_percent, config.disk_free)) or ""
+                disk_reason(config.database.parent, DiskGuard(self.config.disk_free_percent, self.config.disk_free))
+                or ""
             ),
             wall_s=clocks.wall_s,
             recipes=recipes_of(config),
@@ -161,6 +162,7 @@ class _Running:
             max_retries=config.max_retries,
             post=self.master.post,
             enroll=self.desk.enroll_by_ticket,
+            labels_max=config.labels_max,
         )
         self.master.desk, self.master.board = self.desk, self.board
         self.board.know_nodes()

@@ -15,13 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ffrtmp.farm.effects import NewLineage, Record
-from ffrtmp.farm.job import State
+from ffrtmp.farm.job import TERMINAL, State
 from ffrtmp.journal import Event
 from ffrtmp.service import Notifier
 
 from .desk import Desk
+from .refusal import Refusal
 from .rows import StoreRefused
-from .store.store import Store
+from .store import RowsRejected, Store
 from .switchboard import Switchboard
 from .turn import Decision, Input, Turns
 
@@ -31,6 +32,7 @@ TICK_S = 0.25
 AFTER_REFUSAL_S = 1.0
 RETIRE_EVERY_S = 60.0
 STATUS_EVERY_S = 5.0
+INBOX_MOST = 20_000  # events and reports that wait for a turn; beyond it agents' messages wait at their side
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class Master:
         self.events_per_turn = events_per_turn
         self.retention_s = retention_s
         self.inbox: deque[Input] = deque()
+        self._weight = 0  # of the inbox
         self._wake = asyncio.Event()
         self._stopping = False
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="store")
@@ -70,8 +73,11 @@ class Master:
         self.board: Switchboard
 
     def post(self, given: Input) -> None:
-        """Take an input into the next turn."""
+        """Take an input into the next turn. Where too much waits, no more is heard from agents until it is less."""
         self.inbox.append(given)
+        self._weight += given.weight
+        if self._weight > INBOX_MOST:
+            self.board.hold(True)
         self._wake.set()
 
     def stop(self) -> None:
@@ -84,13 +90,14 @@ class Master:
         logs = asyncio.create_task(self._ship_logs(), name="logs")
         chores = asyncio.create_task(self._chores(), name="chores")
         try:
-            while not self._stopping or self.inbox:
+            while not self._stopping:
                 await self._pause()
                 self.notifier.beat()
                 for task in (logs, chores):
                     if task.done():
                         task.result()
                 await self._turn()
+            await self._last_turns()
         finally:
             for task in (logs, chores):
                 task.cancel()
@@ -110,10 +117,26 @@ class Master:
         await asyncio.sleep(0)
         self._wake.clear()
 
-    async def _turn(self) -> None:
+    async def _last_turns(self) -> None:
+        """What has come before the stop is still done; what agents go on saying is for the next start."""
+        left = len(self.inbox)
+        while left > 0:
+            left -= await self._turn()
+        self.desk.close("the master is being stopped")
+
+    async def _turn(self) -> int:
+        """One turn with what has come, as far as its bound lets; how many inputs that were."""
         inputs = [self.inbox.popleft() for _ in range(min(len(self.inbox), self.events_per_turn))]
+        self._weight -= sum(given.weight for given in inputs)
+        if self._weight <= INBOX_MOST // 2:
+            self.board.hold(self._stopping)
         if self.inbox:
             self._wake.set()
+        await self._make(inputs)
+        return len(inputs)
+
+    async def _make(self, inputs: list[Input]) -> None:
+        """Decide, commit, act. Rows that make no sense are one input's fault: it is looked for, and goes alone."""
         audits = list(self.desk.audits)
         decision = self.turns.decide(
             inputs,
@@ -121,17 +144,37 @@ class Master:
             self.clocks.wall_s(),
             taken=self.desk.reader.open_outputs,
             audit=audits,
+            unheard=bool(self.inbox),
         )
         for given, error in decision.failed:
             log.error("%s was undone", type(given.event).__name__, exc_info=error, extra=Event.EVENT_UNDONE.field)
         try:
             await self._commit(decision)
+        except RowsRejected as error:
+            self.turns.undo()
+            if len(inputs) > 1:
+                middle = len(inputs) // 2
+                await self._make(inputs[:middle])
+                await self._make(inputs[middle:])
+                return
+            self._drop(decision, error, inputs)
+            del self.desk.audits[: len(audits)]
+            if not inputs:
+                await asyncio.sleep(AFTER_REFUSAL_S)
+            return
         except StoreRefused as error:
             await self._refused(decision, str(error))
             return
         self.turns.keep(decision)
         del self.desk.audits[: len(audits)]
         self._act(decision)
+
+    def _drop(self, decision: Decision, error: RowsRejected, inputs: list[Input]) -> None:
+        """This one input, or what was due, cannot be stored; all else goes on."""
+        what = type(inputs[0].event).__name__ if inputs else "what was due"
+        log.error("%s was undone: %s", what, error, extra=Event.EVENT_UNDONE.field)
+        refusal = Refusal(500, f"the store cannot hold this: {error}", hint="the master's journal has more")
+        self.desk.refuse(decision, refusal)
 
     async def _commit(self, decision: Decision) -> None:
         if not decision.rows.empty:
@@ -153,12 +196,14 @@ class Master:
             log.error("the store refuses: %s", why, extra=Event.STORE_REFUSED.field)
         self.desk.refusing = f"the store refuses: {why}"
         self.notifier.status(self.desk.refusing)
-        self.desk.refuse(decision, self.desk.refusing)
+        hint = "nothing was changed; try again when there is room"
+        self.desk.refuse(decision, Refusal(503, self.desk.refusing, hint=hint))
         await asyncio.sleep(AFTER_REFUSAL_S)
 
     def _act(self, decision: Decision) -> None:
         if decision.rows.changes.nodes:
             self.board.know_nodes()
+        self.board.tell_lost()
         self.board.act(decision.effects)
         self.desk.answer(decision)
         for effect in decision.effects:
@@ -180,6 +225,7 @@ class Master:
     async def _ship_logs(self) -> None:
         """Store log chunks as they come, many in one transaction."""
         loop = asyncio.get_running_loop()
+        refused = False
         while True:
             heard = self.board.take_logs()
             if not heard:
@@ -187,10 +233,13 @@ class Master:
                 continue
             try:
                 await loop.run_in_executor(self._logs_disk, self.store.append_logs, [each.chunk for each in heard])
-            except StoreRefused as error:
-                log.error("logs cannot be stored: %s", error, extra=Event.STORE_REFUSED.field)
+            except StoreRefused as error:  # the agents send them again
+                if not refused:
+                    log.error("logs cannot be stored: %s", error, extra=Event.STORE_REFUSED.field)
+                refused = True
                 await asyncio.sleep(AFTER_REFUSAL_S)
                 continue
+            refused = False
             self.board.logs_stored(heard)
 
     async def _chores(self) -> None:
@@ -234,5 +283,7 @@ def _tell(record: Record) -> None:
         extra["FFRTMP_NODE"] = record.node
     if record.before is None:
         extra.update(Event.JOB_SUBMITTED.field)
+    elif record.after in TERMINAL:
+        extra.update(Event.JOB_ENDED.field)
     level = _LEVELS.get(record.after, logging.INFO) if record.before is not record.after else logging.INFO
     log.log(level, "job %d is %s: %s", record.job, record.after.value, record.text, extra=extra)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import random
 import secrets
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -24,8 +25,9 @@ from ffrtmp.farm.job import Priority, Queue
 from ffrtmp.journal import Event
 from ffrtmp.spec import Fingerprint
 
-from . import translate
+from . import manners, translate
 from .api.watch import Watchers
+from .complaints import Complaints
 from .hub import Hub, Received, SendResult
 from .live import LiveFarm, Pulse, Told
 from .store.logs import LogAppend
@@ -61,10 +63,13 @@ class Switchboard:
     max_retries: int
     post: Callable[[Input], None]
     enroll: Callable[[bytes, str, wire.Enroll], None]
+    labels_max: int = 32
     hub: Hub | None = None
     logs: list[HeardLog] = field(default_factory=list)
     log_bytes: int = 0
+    complaints: Complaints = field(default_factory=lambda: Complaints(log, time.monotonic))
     _names: dict[str, str] = field(default_factory=dict)  # key -> node
+    _there: frozenset[str] = frozenset()  # nodes in contact, as the journal has been told
     _owners: dict[tuple[str, int], tuple[int, str]] = field(default_factory=dict)  # (UUID, attempt) -> (job, node)
 
     # ---- who is who ----------------------------------------------------------------------------------------------
@@ -72,24 +77,53 @@ class Switchboard:
     def know_nodes(self) -> None:
         """The nodes have changed: whose keys are admitted from now on."""
         self._names = {node.key: node.name for node in self.turns.farm.world.nodes.rows()}
+        self.live.keep_nodes(self._names.values())
 
     def admits(self, key: str) -> bool:
         """Whether a key is a node's."""
         return key in self._names
+
+    def hold(self, held: bool) -> None:
+        """Hear no more from agents, or go on. Idempotent."""
+        if self.hub is not None:
+            self.hub.hold(held)
+
+    def tell_lost(self) -> None:
+        """A line in the journal for each node that has been lost or removed since the last call."""
+        world = self.turns.farm.world
+        there = frozenset(name for name in world.contacts if world.in_contact(name) is not None)
+        for name in sorted(self._there - there):
+            extra = {"FFRTMP_NODE": name, **Event.NODE_LOST.field}
+            log.warning("node %s is %s", name, "lost" if name in world.nodes else "removed", extra=extra)
+        self._there = there
 
     # ---- in ------------------------------------------------------------------------------------------------------
 
     def hear(self, received: Received) -> None:
         """A message has come. Never raises: what is wrong with it concerns its sender alone."""
         try:
+            name = self._names.get(received.key)
+            if not self._in_order(name or "a stranger", received):
+                return
             if isinstance(received.message, wire.Enroll):
                 self.enroll(received.connection, received.key, received.message)
-                return
-            name = self._names.get(received.key)
-            if name is not None:
+            elif name is not None:
                 self._of_node(Sender(name, received.connection), received.message)
-        except Exception:
-            log.exception("a %s could not be taken", type(received.message).__name__)
+        except Exception as error:
+            what = type(received.message).__name__
+            self.complaints.note("a message could not be taken", f"a {what}: {error!r}")
+            log.debug("a %s could not be taken", what, exc_info=True)
+
+    def _in_order(self, name: str, received: Received) -> bool:
+        """Whether what a node says makes sense; a Hello that does not is answered, so that its owner learns of it."""
+        why = manners.offence(received.message, self.labels_max)
+        if not why:
+            return True
+        what = type(received.message).__name__
+        self.complaints.note("a message that makes no sense was dropped", f"a {what} of {name} with {why}")
+        if isinstance(received.message, wire.Hello | wire.Enroll):
+            self.send(received.connection, wire.Sorry(400, f"the agent announces {why}", "look at its configuration"))
+        return False
 
     def _of_node(self, sender: Sender, message: wire.FromAgent) -> None:
         if isinstance(message, wire.Heartbeat):
@@ -114,16 +148,22 @@ class Switchboard:
             lineage, turn = self.turns.farm.world.lineage, self.turns.committed
             self.send(sender.connection, wire.HeartbeatAck(message.session, message.number, lineage, turn))
             self.live.pulse[sender.node] = Pulse(message.load, message.free_memory_bytes)
-            self._progress(message.attempts)
+            self._progress(sender.node, message.attempts)
         info = self._tell(sender.node, message.facts, message.capacity)
         self.post(Input(translate.heartbeat(message, sender), node_info=info))
 
-    def _progress(self, reports: Iterable[wire.AttemptReport]) -> None:
+    def _progress(self, node: str, reports: Iterable[wire.AttemptReport]) -> None:
+        world = self.turns.farm.world
         for report in reports:
-            number = self.turns.farm.world.by_uuid.get(report.uuid)
-            if number is not None and report.progress is not None:
-                self.live.seen[number] = (report.attempt, report.progress)
-                self.watchers.wake(number)
+            attempt = world.attempts.get(world.by_identity.get((report.uuid, report.attempt), (0, 0)))
+            if (
+                attempt is not None
+                and attempt.node == node
+                and report.progress is not None
+                and attempt.job in world.jobs
+            ):
+                self.live.seen[attempt.job] = (report.attempt, report.progress)
+                self.watchers.wake(attempt.job)
 
     def _tell(self, node: str, facts: wire.Facts | None, capacity: wire.Capacity | None) -> bytes | None:
         """Remember what a node says of itself; the bytes to be stored where it changed."""
@@ -145,13 +185,14 @@ class Switchboard:
             self.send(sender.connection, wire.Sorry(426, detail, "upgrade the older of the two"))
             return
         world = self.turns.farm.world
-        strangers = frozenset(
-            r.uuid for r in message.attempts if r.uuid not in world.by_uuid and self.reader.job(r.uuid) is None
-        )
+        unknown = {r.uuid for r in message.attempts if r.uuid not in world.by_uuid}
+        strangers = frozenset(unknown - self.reader.known(unknown)) if unknown else frozenset()
         info = self._tell(sender.node, message.facts, message.capacity)
         self.post(Input(translate.hello(message, sender, _chance(), strangers), node_info=info))
 
     def _offer(self, sender: Sender, message: wire.AdoptionOffer) -> None:
+        if self.reader.job(message.uuid) is not None and message.uuid not in self.turns.farm.world.by_uuid:
+            return  # it has ended here: there is nothing to adopt
         free = self.reader.job(message.job) is None and message.job not in self.turns.farm.world.jobs
         queue, priority = Queue[message.queue.upper()], Priority[message.priority.upper()]
         event = ev.Adopt(
@@ -171,6 +212,8 @@ class Switchboard:
         if not self._session_live(sender, message.session) or self.log_bytes > LOG_BACKLOG_BYTES:
             return
         job = self._owned(sender.node, message.uuid, message.attempt)
+        if job is None and self._offered(sender.node, message.uuid, message.attempt):
+            return  # it will have a place once its attempt is adopted
         end = message.offset + len(message.data)
         ack = wire.LogAck(message.session, message.uuid, message.attempt, end)
         if job is None:
@@ -182,6 +225,11 @@ class Switchboard:
             )
         )
         self.log_bytes += len(message.data)
+
+    def _offered(self, node: str, uuid: str, attempt: int) -> bool:
+        """Whether a restored master waits for the node to tell what this attempt is."""
+        contact = self.turns.farm.world.in_contact(node)
+        return contact is not None and (uuid, attempt) in contact.offered
 
     def _owned(self, node: str, uuid: str, attempt: int) -> int | None:
         """The job whose attempt this is, if it is or was on this node: a node writes nobody else's log (P4, P12)."""

@@ -10,6 +10,8 @@ from ffrtmp.farm.effects import SendWelcome
 from ffrtmp.farm.job import Failure, Fingerprint, Phase, Reason
 from ffrtmp.farm.node import Capacity
 
+WORDS_MOST = 2000  # characters of a line that is kept
+
 
 @dataclass(frozen=True, slots=True)
 class Chance:
@@ -28,9 +30,14 @@ class Sender:
     connection: bytes
 
 
+def words(text: str) -> str:
+    """What somebody else's tool said, as one line that can be kept and shown on a terminal."""
+    return "".join(each if each.isprintable() else " " for each in text[:WORDS_MOST]).strip()
+
+
 def failure(of: wire.Failure | None) -> Failure | None:
     """A failure as the rules have it."""
-    return Failure(Reason(of.reason), of.transient, of.line, of.hint) if of is not None else None
+    return Failure(Reason(of.reason), of.transient, words(of.line), words(of.hint)) if of is not None else None
 
 
 def fingerprint(of: object) -> Fingerprint | None:
@@ -95,13 +102,13 @@ def of_attempt(message: wire.FromAgent, sender: Sender, chance: Chance) -> ev.Ag
         case wire.Accepted(session=s, uuid=u, attempt=n, number=beat):
             return ev.Accepted(*at, s, u, n, beat)
         case wire.Refused(session=s, uuid=u, attempt=n, detail=detail, failure=f):
-            return ev.Refused(*at, s, u, n, detail, failure(f))
+            return ev.Refused(*at, s, u, n, words(detail), failure(f))
         case wire.PublishRequest(session=s, uuid=u, attempt=n, request=r, fingerprint=p):
             return ev.PublishRequest(*at, s, u, n, r, fingerprint(p))
         case wire.Published(session=s, item=i, uuid=u, attempt=n, request=r, fingerprint=p):
             return ev.Published(*at, s, i, u, n, r, Fingerprint(p.size_bytes, p.digest))
         case wire.NotPublished(session=s, item=i, uuid=u, attempt=n, request=r, detail=detail, failure=f):
-            return ev.NotPublished(*at, s, i, u, n, r, detail, failure(f), chance.jitter)
+            return ev.NotPublished(*at, s, i, u, n, r, words(detail), failure(f), chance.jitter)
         case wire.Ended(session=s, item=i, uuid=u, attempt=n, how=how, failure=f):
             return ev.Ended(*at, s, i, u, n, how, failure(f), chance.jitter)
         case wire.Settled(session=s, uuid=u, attempt=n, fingerprint=p):

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ffrtmp.farm.effects import Answer, AttemptOver, Changes, Effect, NewLineage, Record
-from ffrtmp.farm.events import Adopt, Event, SetQueue, Submit
+from ffrtmp.farm.events import Adopt, Event, GraceOver, Heartbeat, Hello, LookAtNodes, SetQueue, Submit
 from ffrtmp.farm.farm import Farm
 from ffrtmp.spec import Fingerprint, JobSpec, Results
 
 from .api import replies
 from .api.backend import Idempotency, Outcome
-from .rows import AttemptResult, AuditRow, NewSpec, TicketRow, TurnRows
+from .rows import AttemptResult, AuditRow, NewSpec, StoreBroken, TicketRow, TurnRows
 from .submit import PreparedJob, complete, output_key
 
 Taken = Callable[[Sequence[str]], dict[str, int]]
@@ -45,6 +45,11 @@ class Input:
     spec: JobSpec | None = None  # with Adopt
     node_info: bytes | None = None  # with Hello and Heartbeat: what the node says of itself
     ticket: TicketRow | None = None  # with Invite (a new ticket) and AddNode (it was used)
+
+    @property
+    def weight(self) -> int:
+        """What it costs to keep and to decide, in events: an attempt that is reported counts like one."""
+        return 1 + (len(self.event.reports) if isinstance(self.event, Heartbeat | Hello) else 0)
 
 
 @dataclass(slots=True)
@@ -73,16 +78,21 @@ class Turns:
         *,
         taken: Taken,
         audit: Iterable[AuditRow] = (),
+        unheard: bool = False,
     ) -> Decision:
-        """Apply the inputs and what time brings. `taken` answers which open jobs have these outputs already."""
+        """Apply the inputs and what time brings. `taken` answers which open jobs have these outputs already.
+
+        `unheard`: more has come than this turn takes. Then nobody is called lost: its sign of life may be among it.
+        """
         rows = TurnRows(self.committed + 1, wall_s, wall_s - now_s, Changes())
         decision = Decision(rows)
         rows.audit.extend(audit)
         fresh: dict[str, int] = {}  # outputs of jobs that were accepted in this very turn
         for given in inputs:
-            self._apply(decision, _with_outputs(given, taken, fresh), now_s, fresh)
+            self._apply(decision, given, now_s, taken, fresh)
         for event in self.farm.due(now_s):
-            self._apply(decision, Input(event), now_s, fresh)
+            if not (unheard and isinstance(event, LookAtNodes | GraceOver)):
+                self._apply(decision, Input(event), now_s, taken, fresh)
         rows.changes, rows.ended = self.farm.changes()
         world = self.farm.world
         rows.next_job = int(world.value("next_job"))
@@ -99,9 +109,12 @@ class Turns:
         """The commit failed and wrote nothing."""
         self.farm.undo_turn()
 
-    def _apply(self, decision: Decision, given: Input, now_s: float, fresh: dict[str, int]) -> None:
+    def _apply(self, decision: Decision, given: Input, now_s: float, taken: Taken, fresh: dict[str, int]) -> None:
         try:
+            given = _with_outputs(given, taken, fresh)
             effects = self.farm.apply(given.event, now_s)
+        except StoreBroken:
+            raise
         except Exception as error:  # whatever a rule raises concerns its event alone
             decision.failed.append((given, error))
             return

@@ -115,15 +115,18 @@ class Reader:
         sql = "SELECT number, spec FROM jobs WHERE number IN (SELECT value FROM json_each(?))"
         return {number: codec.spec_of(blob) for number, blob in self._rows(sql, (_list(numbers),))}
 
+    def known(self, uuids: Iterable[str]) -> frozenset[str]:
+        """Those of these UUIDs that are jobs', open or ended."""
+        sql = "SELECT uuid FROM jobs WHERE uuid IN (SELECT value FROM json_each(?))"
+        return frozenset(row[0] for part in _parts(list(uuids)) for row in self._rows(sql, (_list(part),)))
+
     def open_outputs(self, keys: Iterable[str]) -> dict[str, int]:
-        """Which of these outputs open jobs have taken, and which job has; at most KEYS_MAX keys."""
-        return dict(
-            self._rows(
-                "SELECT output_key, number FROM jobs WHERE output_key IN (SELECT value FROM json_each(?))"
-                " AND ended_s IS NULL AND output_key <> ''",
-                (_list(keys),),
-            )
+        """Which of these outputs open jobs have taken, and which job has."""
+        sql = (
+            "SELECT output_key, number FROM jobs WHERE output_key IN (SELECT value FROM json_each(?))"
+            " AND ended_s IS NULL AND output_key <> ''"
         )
+        return {key: number for part in _parts(list(keys)) for key, number in self._rows(sql, (_list(part),))}
 
     def history(self, job: int, *, after: int = 0, limit: int = ROWS_MAX) -> tuple[EventRow, ...]:
         """Rows of history, oldest first, beyond the row with the number `after`."""
@@ -250,6 +253,11 @@ def _list(values: Iterable[int] | Iterable[str]) -> str:
     if len(found) > KEYS_MAX:
         raise ValueError(f"at most {KEYS_MAX} at once")
     return json.dumps(found)
+
+
+def _parts(keys: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(keys), KEYS_MAX):
+        yield keys[start : start + KEYS_MAX]
 
 
 def _few(limit: int) -> int:

@@ -113,9 +113,12 @@ class Store:
         self.append_logs((LogAppend(job, attempt, offset, data),))
 
     def append_logs(self, chunks: Sequence[LogAppend]) -> None:
-        """Put many chunks in one transaction, on disk when this returns."""
-        with self._logs.transaction() as connection:
-            logs.append(connection, chunks, self._log_max_bytes)
+        """Put many chunks in one transaction, on disk when this returns. RowsRejected for a place that no log has."""
+        try:
+            with self._logs.transaction() as connection:
+                logs.append(connection, chunks, self._log_max_bytes)
+        except (ValueError, OverflowError) as error:
+            raise RowsRejected(f"a log cannot be kept: {error}") from error
 
     def retire(self, before_s: float, limit: int = 1000) -> int:
         """Forget jobs that ended before `before_s`, about `limit` rows; returns how many, 0: nothing is left."""
