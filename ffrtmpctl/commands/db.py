@@ -56,8 +56,8 @@ def _refuse_running(context: Context) -> None:
 
 def _program() -> str:
     """The master's program, beside this one or on the path."""
-    beside = Path(sys.argv[0]).resolve().with_name(PROGRAM)
-    found = str(beside) if beside.is_file() else shutil.which(PROGRAM)
+    beside = (Path(each).with_name(PROGRAM) for each in (Path(sys.argv[0]).resolve(), sys.executable))
+    found = next((str(each) for each in beside if each.is_file()), None) or shutil.which(PROGRAM)
     if found is None:
         hint = "run this on the master's host, where the package ffrtmp-master is"
         raise FarmError(f"{PROGRAM} is not installed here", hint=hint)
