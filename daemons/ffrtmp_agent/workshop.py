@@ -14,10 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from ffrtmp import wire
 from ffrtmp.config_agent import MediaRoot
 from ffrtmp.errors import FarmError
 from ffrtmp.host.disk import DiskGuard, disk_reason
+from ffrtmp.masking import mask_url
 from ffrtmp.spec import Fingerprint, JobSpec, MediaPath, Results
 
 from . import joblog
@@ -187,7 +190,7 @@ class Workshop:
             if done is not None:
                 verdict = directory.verdict()
                 return Judgement("published", done.fingerprint, verdict.results if verdict else None)
-        judgement = _judge(directory)
+        judgement = _judge(directory, job)
         if judgement.how != "verified" and place is not None:
             place.discard_staging()
         return judgement
@@ -237,7 +240,7 @@ class Workshop:
         return None
 
 
-def _judge(directory: AttemptDir) -> Judgement:
+def _judge(directory: AttemptDir, job: JobFile) -> Judgement:
     outcome = directory.outcome()
     guard = directory.guard_pid()
     if directory.stop_note() == "discard":
@@ -259,10 +262,10 @@ def _judge(directory: AttemptDir) -> Judgement:
         return Judgement("node_lost")
     if outcome.how == "completed":
         return Judgement("completed")
-    return Judgement("failed", failure=_explained(directory, outcome))
+    return Judgement("failed", failure=_explained(directory, job, outcome))
 
 
-def _explained(directory: AttemptDir, outcome: Outcome) -> wire.Failure:
+def _explained(directory: AttemptDir, job: JobFile, outcome: Outcome) -> wire.Failure:
     size = joblog.size(directory.path)
     tail = joblog.chunks(directory.path, max(0, size - LOG_TAIL_BYTES), LOG_TAIL_BYTES)
     end = End(
@@ -271,7 +274,9 @@ def _explained(directory: AttemptDir, outcome: Outcome) -> wire.Failure:
         timed_out=outcome.timed_out,
         stalled=outcome.stalled,
     )
-    return classify(end, b"".join(data for _offset, data in tail).decode("utf-8", "replace"))
+    text = b"".join(data for _offset, data in tail).decode("utf-8", "replace")
+    failure = classify(end, text, staged=job.paths.staged)
+    return msgspec.structs.replace(failure, line=mask_url(failure.line))
 
 
 def _unable(what: str, hint: str) -> Refusal:
