@@ -80,6 +80,7 @@ class Daemon:
     ) -> None:
         """`under` is what the program is started by: see `strace`."""
         self.log = log
+        self._began = log.stat().st_size if log.exists() else 0
         with log.open("ab") as out:
             self.process = subprocess.Popen(
                 [*under, str(BIN / program), *words],
@@ -111,6 +112,10 @@ class Daemon:
     def signal(self, number: int) -> None:
         """Send it a signal."""
         self.process.send_signal(number)
+
+    def said(self, text: str) -> bool:
+        """Whether this process, not one before it, has logged this."""
+        return text.encode() in self.log.read_bytes()[self._began :]
 
     def tail(self, lines: int = 40) -> str:
         """The end of its log."""
@@ -255,7 +260,8 @@ class Farm:
     def _ready(self, name: str) -> bool:
         daemon = self.agents[name]
         assert daemon.alive, f"agent {name} ended:\n{daemon.tail()}"
-        return any(n["node"] == name and n["state"] == "ready" and n["slots"] for n in self.nodes())
+        heard = daemon.said("in contact with the master")
+        return heard and any(n["node"] == name and n["state"] == "ready" and n["slots"] for n in self.nodes())
 
     # ---- people --------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from ffrtmp import wire
-from ffrtmp.errors import FarmError
+from ffrtmp.errors import Exit, FarmError
 from ffrtmp.host import facts
 from ffrtmp.journal import Event
 from ffrtmp.service import Notifier
@@ -334,7 +334,7 @@ class Agent:
             case Reconnect():
                 self.link.reset()
             case GiveUp(status, detail, hint):
-                raise Refused(f"the master refuses this node ({status}): {detail}", hint=hint)
+                raise Refused(f"the master refuses this node ({status}): {detail}", hint=hint, code=Exit.REFUSED)
 
     def _create(self, action: Create) -> None:
         assign = action.assign
