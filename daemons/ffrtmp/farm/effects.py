@@ -47,7 +47,7 @@ class Answer:
 class AttemptOver:
     """Nothing of this attempt is left on its node (or the node was removed).
 
-    `how`: published failed stopped completed node_lost absent burnt refused removed.
+    `how`: published failed stopped completed node_lost absent refused, or given_up where the node was removed.
     """
 
     attempt: AttemptId

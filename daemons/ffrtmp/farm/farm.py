@@ -51,8 +51,7 @@ class Farm:
         for node in nodes:
             world.nodes.restore(node.name, node)
         for job in jobs:
-            shared = replace(job, terms=world.terms.setdefault(job.terms, job.terms))
-            world.jobs.restore(job.number, shared)
+            world.jobs.restore(job.number, replace(job, terms=world.interned(job.terms)))
         for attempt in attempts:
             world.attempts.restore(attempt.id, attempt)
         for grant in grants:
@@ -149,10 +148,11 @@ class Farm:
             if attempt is not None:
                 sessions.refused(world, event, attempt)
         elif isinstance(event, ev.PublishRequest):
+            if attempt is not None and not attempt.accepted:
+                attempt = sessions.accepted(world, attempt)  # who asks is there: its Accepted was lost
             publish.requested(world, event, attempt)
         elif isinstance(event, ev.Published):
-            number = world.by_uuid.get(event.uuid)
-            publish.published(world, event, world.jobs.get(number) if number is not None else None, attempt)
+            publish.published(world, event, attempt)
             world.effects.append(SendAck(event.node, event.item))
         else:
             if attempt is not None and isinstance(event, ev.NotPublished):
@@ -194,7 +194,7 @@ class Farm:
             return True
         beat = contact.beats.get(attempt.id)
         stands = beat is not None and beat.stage == "paused"
-        return (attempt.want is Want.PAUSE) != stands and not attempt.paused
+        return (attempt.want is Want.PAUSE) != stands
 
     def _settle(self, grant: Grant, now_s: float) -> bool:
         """Whether the grant's holder is lost and its right is over by any clock."""
@@ -203,9 +203,7 @@ class Farm:
             return False
         rules = self.world.rules
         if attempt.live:
-            contact = self.world.contacts.get(attempt.node)
-            heard_s = contact.heard_at_s if contact is not None else float(self.world.value("started_s"))
-            return now_s >= heard_s + rules.lost_after_live_s + rules.lease_margin_s
+            return now_s >= self.world.last_heard_s(attempt.node) + rules.lost_after_live_s + rules.lease_margin_s
         if now_s - self.world.sent_s.get(attempt.id, 0.0) < rules.resend_s:
             return False
         return now_s >= grant.until_s + rules.grant_margin_s
@@ -239,7 +237,6 @@ class Farm:
         elif isinstance(event, ev.GrantDue):
             grant = world.grants.get(event.job)
             if grant is not None:
-                world.sent_s[(grant.job, grant.attempt)] = world.now_s
                 publish.due(world, grant)
         else:
             placement.place(world)
@@ -261,7 +258,7 @@ class Farm:
         world.give_up(attempt)
         if job is not None and job.current == attempt.number and job.state is State.ASSIGNED:
             text = f"{attempt.node} did not take attempt {attempt.number} in time"
-            world.move(job, State.QUEUED, "not_accepted", text, node=attempt.node, current=0)
+            recovery.requeue(world, job, attempt, "not_accepted", text)
 
 
 _USERS: dict[type, Callable[[World, Any], None]] = {

@@ -15,6 +15,7 @@ one node reserved: nothing else starts there until it fits. One reservation at a
 from __future__ import annotations
 
 import heapq
+from dataclasses import replace
 
 from .effects import SendAssign
 from .job import Attempt, Job, Queue, Requirements, State, Want
@@ -86,36 +87,58 @@ def obstacle(world: World, job: Job, node: Node) -> str | None:
 
 def _reserved(world: World, job: Job, node: Node) -> str | None:
     kept = world.reservation
-    if kept is None or kept.node != node.name or kept.job == job.number or job.terms.queue is Queue.LIVE:
+    if kept is None or kept.node != node.name or job.terms.queue is Queue.LIVE:
         return None
+    waits = world.jobs.get(kept.job)
+    if waits is None or kept.job == job.number or (lane_of(waits) == lane_of(job) and job.number < kept.job):
+        return None  # an older one of its kind has come back to the lane: it goes first, as always
     return f"it is reserved for job {kept.job}, which has waited long for so much room"
 
 
 def place(world: World) -> int:
-    """One pass; returns how many attempts were handed out."""
+    """Hand out what waits and fits; returns how many attempts were handed out, at most `handouts_per_turn`."""
+    _reopen(world)
     check_reservation(world)
     wake(world)
+    most = world.rules.handouts_per_turn
+    handed = 0
+    while handed < most and (world.dirty_all or world.dirty_lanes or world.dirty_nodes):
+        handed += _pass(world, most - handed)
+    if handed < most:
+        _relieve(world)
+    return handed
+
+
+def _pass(world: World, most: int) -> int:
+    """Give the heads of lanes to nodes in the order of rank. What becomes possible meanwhile is for the next pass."""
     candidates = _candidates(world)
     heads = _heads(world, candidates)
+    world.dirty_all = False
+    world.dirty_lanes.clear()
+    world.dirty_nodes.clear()
     handed = 0
-    starved: Job | None = None
-    while heads and handed < world.rules.handouts_per_turn:
+    kept = world.reservation
+    while heads:
+        if handed >= most or world.reservation is not kept:
+            world.dirty_all = True  # the rest is for the next turn; or more has become possible for all
+            break
         _rank, lane, number = heapq.heappop(heads)
         job = world.jobs[number]
         node = _roomiest(world, job, candidates[lane])
         if node is None:
-            starved = starved or (job if _starves(world, job) else None)
             continue
         hand_out(world, job, node)
         handed += 1
         _push(world, heads, lane)
-    if starved is not None and world.reservation is None:
-        reserve(world, starved)
-    if handed < world.rules.handouts_per_turn:
-        world.dirty_all = False
-        world.dirty_lanes.clear()
-        world.dirty_nodes.clear()
     return handed
+
+
+def _reopen(world: World) -> None:
+    """Let nodes take work again that had refused some a while ago."""
+    for name in world.contacts:
+        contact = world.contacts[name]
+        if 0.0 < contact.hold_until_s <= world.now_s:
+            world.contacts.put(name, replace(contact, hold_until_s=0.0))
 
 
 def wake(world: World) -> None:
@@ -151,7 +174,7 @@ def _heads(world: World, candidates: dict[LaneKey, list[Node]]) -> list[tuple[Ra
 
 
 def _push(world: World, heads: list[tuple[Rank, LaneKey, int]], lane: LaneKey) -> None:
-    number = world.lanes.head(lane, lambda n: lane_of(world.jobs.get(n)))
+    number = world.lanes.head(lane)
     if number is not None:
         # The rank ends in the job's number, so that a tie never gets as far as comparing lanes.
         heapq.heappush(heads, (rank(world.jobs[number], world.now_s, world.rules), lane, number))
@@ -206,24 +229,37 @@ def hand_out(world: World, job: Job, node: Node) -> Attempt:
     return attempt
 
 
-def _starves(world: World, job: Job) -> bool:
-    return job.terms.queue is not Queue.LIVE and world.now_s - job.arrival_s >= world.rules.reserve_after_s
+def _relieve(world: World) -> None:
+    """Reserve a node for the best-ranked job that has waited too long and for which one can be reserved."""
+    if world.reservation is not None or world.now_s - world.starved_s < world.rules.starved_every_s:
+        return
+    world.starved_s = world.now_s
+    heads: list[tuple[Rank, LaneKey, int]] = []
+    for lane in world.lanes:
+        if lane[0] is not Queue.LIVE and lane[0] not in world.paused_queues:
+            _push(world, heads, lane)
+    waited_s = world.rules.reserve_after_s
+    for _rank, _lane, number in sorted(heads):
+        job = world.jobs[number]
+        if world.now_s - job.arrival_s >= waited_s and reserve(world, job):
+            return
 
 
-def reserve(world: World, job: Job) -> None:
-    """Keep free the node that could run this job and lacks least for it; nothing where no node ever could."""
+def reserve(world: World, job: Job) -> bool:
+    """Keep free the node that could run this job and lacks least for it; False where no node ever could."""
+    need = job.terms.requirements
     best: tuple[int, str] | None = None
     for node in world.nodes.rows():
-        if closed(world, node, world.contacts.get(node.name)) or never(
-            node.capacity, node.labels, job.terms.requirements
-        ):
+        if closed(world, node, world.contacts.get(node.name)) or never(node.capacity, node.labels, need):
             continue
         free = node.capacity.cpu_milli - world.usage.get(node.name, NOTHING).cpu_milli
         if best is None or (-free, node.name) < best:
             best = (-free, node.name)
-    if best is not None:
-        world.set("reservation", Reservation(job.number, best[1]))
-        world.note(job, "reserved", f"{best[1]} takes nothing else until this job fits", node=best[1])
+    if best is None:
+        return False
+    world.set("reservation", Reservation(job.number, best[1]))
+    world.note(job, "reserved", f"{best[1]} takes nothing else until this job fits", node=best[1])
+    return True
 
 
 def release(world: World) -> None:
@@ -244,6 +280,7 @@ def check_reservation(world: World) -> None:
     if (
         job is None
         or job.state is not State.QUEUED
+        or job.terms.queue in world.paused_queues
         or node is None
         or closed(world, node, world.contacts.get(node.name))
         or never(node.capacity, node.labels, job.terms.requirements)

@@ -23,8 +23,8 @@ from dataclasses import replace
 
 from .effects import SendDeny, SendGrant, SendSettle
 from .events import NotPublished, Published, PublishRequest, Settled
-from .job import Attempt, Grant, Job, State
-from .recovery import ended, lost
+from .job import Attempt, Grant, State
+from .recovery import ended, left, replace_lost
 from .world import World
 
 
@@ -60,23 +60,28 @@ def _refusal(world: World, attempt: Attempt | None) -> str | None:
     return None
 
 
-def published(world: World, event: Published, job: Job | None, attempt: Attempt | None) -> None:
-    """The output is at its place. Without a grant on record the master was restored since; the file is there all the same."""
-    if attempt is not None:
-        world.forget(attempt, "published")
+def published(world: World, event: Published, attempt: Attempt | None) -> None:
+    """The output is at its place.
+
+    Told by an attempt that was given up it changes nothing (P4), with one exception: a restored master may have canceled a
+    job whose grant it has forgotten, and then the truth is that the job is completed. Without a grant on record the
+    master was restored since; the file is there all the same.
+    """
+    if attempt is None:
+        return
+    world.forget(attempt, "published")
+    job = world.jobs.get(attempt.job)
     if job is None:
         return
     held = world.grants.get(job.number)
-    if held is not None and held.attempt != event.number:
+    if held is not None and held.attempt == attempt.number:
+        world.grants.put(job.number, None)
+    counts = job.current == attempt.number and not attempt.given_up
+    if not counts and not (job.state is State.CANCELING and len(world.ancestors)):
+        left(world, job)
         return
-    world.move(
-        job,
-        State.COMPLETED,
-        "completed",
-        f"attempt {event.number} published {event.fingerprint.size_bytes} bytes",
-        about=event.number,
-        node=event.node,
-    )
+    text = f"attempt {attempt.number} published {event.fingerprint.size_bytes} bytes"
+    world.move(job, State.COMPLETED, "completed", text, about=attempt.number, node=event.node)
 
 
 def not_published(world: World, event: NotPublished, attempt: Attempt) -> None:
@@ -96,6 +101,7 @@ def due(world: World, grant: Grant) -> None:
     job = world.jobs[grant.job]
     if attempt is None or not attempt.doubted:
         return
+    world.sent_s[attempt.id] = world.now_s
     if attempt.live:
         world.grants.put(grant.job, None)
         world.note(
@@ -134,8 +140,4 @@ def settled(world: World, event: Settled, attempt: Attempt) -> None:
         return
     world.give_up(attempt)
     text = f"{attempt.node} was lost before attempt {attempt.number} published, as {event.node} sees"
-    if job.state is State.PAUSED:
-        world.change(job, current=0)
-        world.note(world.jobs[job.number], "settled", text, about=attempt.number, node=event.node)
-    else:
-        lost(world, job, attempt, text)
+    replace_lost(world, job, attempt, text)

@@ -17,15 +17,22 @@ from .rules import Rules
 LaneKey = tuple[Queue, Priority, Requirements]
 Rank = tuple[int, int]  # (level after ageing, job number): the smaller goes first
 
+_STALE_KEPT = 64
 _STEPS = len(Priority)
 _MIB = 1 << 20
 _GIB = 1 << 30
 
 
 class Lanes:
-    """The waiting jobs' numbers, a heap for each lane; entries that no longer wait are dropped when met."""
+    """The waiting jobs' numbers, a heap for each lane.
 
-    def __init__(self) -> None:
+    A job that leaves from the middle of a lane stays in its heap until it comes to the head, or until such
+    entries are more than those that wait: then the heap is made anew, so that no toggling can make it grow.
+    """
+
+    def __init__(self, lane_now: Callable[[int], LaneKey | None]) -> None:
+        """`lane_now(number)` is where a job waits at present."""
+        self._lane_now = lane_now
         self._heaps: dict[LaneKey, list[int]] = {}
         self._waiting: dict[LaneKey, int] = {}
 
@@ -33,21 +40,29 @@ class Lanes:
         """A job waits here from now on."""
         heapq.heappush(self._heaps.setdefault(lane, []), number)
         self._waiting[lane] = self._waiting.get(lane, 0) + 1
+        self._compact(lane)
 
     def left(self, lane: LaneKey) -> None:
-        """A job does not wait here any more (its entry is dropped when it comes to the head)."""
+        """A job does not wait here any more."""
         count = self._waiting[lane] - 1
         if count:
             self._waiting[lane] = count
+            self._compact(lane)
         else:
             del self._waiting[lane]
             del self._heaps[lane]
 
-    def head(self, lane: LaneKey, lane_now: Callable[[int], LaneKey | None]) -> int | None:
-        """The first job of a lane; `lane_now(number)` is where a job waits at present."""
+    def _compact(self, lane: LaneKey) -> None:
+        heap = self._heaps[lane]
+        if len(heap) > 2 * self._waiting[lane] + _STALE_KEPT:
+            # A sorted list is a heap.
+            self._heaps[lane] = sorted(number for number in set(heap) if self._lane_now(number) == lane)
+
+    def head(self, lane: LaneKey) -> int | None:
+        """The first job of a lane."""
         heap = self._heaps.get(lane)
         while heap:
-            if lane_now(heap[0]) == lane:
+            if self._lane_now(heap[0]) == lane:
                 return heap[0]
             heapq.heappop(heap)
         return None

@@ -16,6 +16,9 @@ while an attempt is still doubted. The same holds for every final failure: no jo
 may yet come back with the result.
 
 Under `on_disconnect = stop` a doubted attempt ends by itself when its lease runs out; its successor starts only after that.
+
+What a user asked for outlives the attempt it was asked of: a job that is held stays held when its attempt is gone, and one
+whose planned end was asked for is not started again (`requeue`).
 """
 
 from __future__ import annotations
@@ -39,14 +42,14 @@ def backoff_s(failures: int, jitter: float, rules: Rules) -> float:
 # ---- nodes -------------------------------------------------------------------------------------------------------
 
 
-def lose_node(world: World, name: str, last_heard_s: float, why: str) -> None:
-    """Doubt everything on a node, and queue its jobs again. `last_heard_s` is on the farm's clock."""
+def lose_node(world: World, name: str, why: str) -> None:
+    """Doubt everything on a node, and queue its jobs again."""
     for attempt in world.attempts_on(name):
         if not attempt.doubted:
-            _doubt(world, attempt, last_heard_s, why)
+            _doubt(world, world.attempts[attempt.id], why)
 
 
-def _doubt(world: World, attempt: Attempt, last_heard_s: float, why: str) -> None:
+def _doubt(world: World, attempt: Attempt, why: str) -> None:
     attempt = world.alter(attempt, doubted=True)
     job = world.jobs.get(attempt.job)
     if job is None or attempt.given_up or job.current != attempt.number or job.state is State.CANCELING:
@@ -63,20 +66,22 @@ def _doubt(world: World, attempt: Attempt, last_heard_s: float, why: str) -> Non
         return
     if job.state is State.PAUSED:
         world.note(job, "node_lost", f"{attempt.node} {why}; the job stays held", node=attempt.node)
-        return
-    if job.terms.on_disconnect is OnDisconnect.STOP:
-        _fence(world, job, attempt, last_heard_s, why)
+    elif attempt.want is Want.STOP:
+        world.note(job, "node_lost", f"{attempt.node} {why} while the job was being stopped", node=attempt.node)
     else:
-        lost(world, job, attempt, f"{attempt.node} {why}")
+        replace_lost(world, job, attempt, f"{attempt.node} {why}")
 
 
-def _fence(world: World, job: Job, attempt: Attempt, last_heard_s: float, why: str) -> None:
-    """The strict form: this attempt ends with its lease, and nothing starts before that."""
+def replace_lost(world: World, job: Job, attempt: Attempt, text: str) -> None:
+    """Let another attempt take the place of one on a lost node: at once, or (the strict form) after its lease is over."""
+    if job.terms.on_disconnect is OnDisconnect.KEEP:
+        lost(world, job, attempt, text)
+        return
     rules = world.rules
     lease_s = rules.lost_after_live_s if attempt.live else rules.lost_after_s
-    until_s = last_heard_s + lease_s + rules.lease_stop_s + rules.lease_margin_s
+    until_s = world.last_heard_s(attempt.node) + lease_s + rules.lease_stop_s + rules.lease_margin_s
     world.alter(attempt, want=Want.DISCARD, fence_s=until_s)
-    lost(world, job, attempt, f"{attempt.node} {why}", not_before_s=until_s)
+    lost(world, job, attempt, text, not_before_s=until_s)
 
 
 def lost(world: World, job: Job, attempt: Attempt, text: str, *, not_before_s: float = 0.0) -> None:
@@ -92,24 +97,52 @@ def lost(world: World, job: Job, attempt: Attempt, text: str, *, not_before_s: f
             "look at what those nodes have in common before you submit it again",
         )
         judge(world, job, State.FAILED, failure, "poison", text, lost=losses)
-    elif not_before_s > world.now_s:
-        world.move(
-            job, State.RETRYING, "node_lost", text, node=attempt.node, lost=losses, current=0, due_s=not_before_s
-        )
     else:
-        world.move(job, State.QUEUED, "node_lost", text, node=attempt.node, lost=losses, current=0)
+        requeue(world, job, attempt, "node_lost", text, not_before_s=not_before_s, lost=losses)
+
+
+def requeue(
+    world: World, job: Job, attempt: Attempt, kind: str, text: str, *, not_before_s: float = 0.0, **fields: Any
+) -> None:
+    """The job has lost `attempt` through no fault of its own: it waits for another, unless a user wanted it to stand or end.
+
+    `attempt` is given as it was before it was given up, for its `want` says what the user asked for.
+    """
+    if attempt.want is Want.STOP:
+        world.move(job, State.COMPLETED, "completed", f"{text}; its planned end had been asked for", node=attempt.node)
+    elif job.state is State.PAUSED and _held(job, attempt):
+        job = world.change(job, current=0, due_s=not_before_s, **fields)
+        world.note(job, kind, f"{text}; a user holds the job", about=attempt.number, node=attempt.node)
+    else:
+        state = State.RETRYING if not_before_s > world.now_s else State.QUEUED
+        after = world.move(job, state, kind, text, node=attempt.node, current=0, due_s=not_before_s, **fields)
+        if _held(job, attempt):
+            hold(world, after, attempt)
+
+
+def _held(job: Job, attempt: Attempt) -> bool:
+    """Whether a user wants the job to stand still (one that is RESUMING stands, and only waits for room)."""
+    return attempt.want is Want.PAUSE and job.state is not State.RESUMING
+
+
+def hold(world: World, job: Job, attempt: Attempt) -> None:
+    """A pause was asked of an attempt that is gone: the job itself is held."""
+    world.move(job, State.PAUSED, "paused", "held by a user", about=attempt.number, node=attempt.node)
 
 
 # ---- failures ----------------------------------------------------------------------------------------------------
 
 
 def failed(world: World, job: Job, attempt: Attempt, failure: Failure, jitter: float) -> None:
-    """The current attempt failed: try again after a while, or end the job."""
-    failures = job.failures + 1
+    """The current attempt failed: try again after a while, or end the job.
+
+    Where all tries were spent before, the attempt was a last hope that had come back, and its end is the job's.
+    """
+    failures = min(job.failures, job.terms.max_retries) + 1
     text = f"attempt {attempt.number} failed: {failure.reason.value}"
-    if failure.transient and failures <= job.terms.max_retries:
+    if failure.transient and job.failures < job.terms.max_retries and attempt.want is not Want.STOP:
         wait = backoff_s(failures, jitter, world.rules)
-        world.move(
+        after = world.move(
             job,
             State.RETRYING,
             "failed",
@@ -121,6 +154,8 @@ def failed(world: World, job: Job, attempt: Attempt, failure: Failure, jitter: f
             current=0,
             due_s=world.now_s + wait,
         )
+        if _held(job, attempt):
+            hold(world, after, attempt)
     else:
         end = State.TIMED_OUT if failure.reason is Reason.TIMEOUT and not failure.transient else State.FAILED
         judge(world, job, end, failure, "failed", text, failures=failures)
@@ -171,20 +206,18 @@ def left(world: World, job: Job) -> None:
 def ended(world: World, attempt: Attempt, how: str, failure: Failure | None, jitter: float) -> None:
     """Nothing of an attempt is left on its node, and it published nothing."""
     world.forget(attempt, how, failure)
-    job = world.jobs.get(attempt.job)
+    job = _without(world, attempt)
     if job is None:
         return
-    grant = world.grants.get(job.number)
-    if grant is not None and grant.attempt == attempt.number:
-        world.grants.put(job.number, None)
     if attempt.given_up or job.current != attempt.number or job.state is State.CANCELING:
         left(world, job)
     elif how == "completed" and attempt.live:
         world.move(job, State.COMPLETED, "completed", "the live job was ended as planned", node=attempt.node)
     elif how == "node_lost":
         lost(world, job, attempt, f"{attempt.node} went down under attempt {attempt.number}")
-    elif not attempt.accepted and failure is None:
-        world.move(job, State.QUEUED, "not_started", f"{attempt.node} never started it", node=attempt.node, current=0)
+    elif failure is None and (attempt.want is Want.STOP or not attempt.accepted):
+        text = f"attempt {attempt.number} ended" if attempt.accepted else f"{attempt.node} never started it"
+        requeue(world, job, attempt, "not_started", text)
     else:
         cause = failure or Failure(
             Reason.PLATFORM_ERROR, True, f"attempt {attempt.number} vanished ({how})", "see the agent's journal there"
@@ -194,20 +227,22 @@ def ended(world: World, attempt: Attempt, how: str, failure: Failure | None, jit
 
 def parted(world: World, attempt: Attempt) -> None:
     """The node of an attempt is removed: whatever it does, it is not heard any more. No fault of the job's, and no loss."""
-    world.forget(attempt, "removed")
-    job = world.jobs.get(attempt.job)
+    world.forget(attempt, "given_up")
+    job = _without(world, attempt)
     if job is None:
         return
-    grant = world.grants.get(job.number)
-    if grant is not None and grant.attempt == attempt.number:
-        world.grants.put(job.number, None)
-    text = f"{attempt.node} is gone for good"
     if job.current != attempt.number or job.state is State.CANCELING:
         left(world, job)
-    elif job.state is State.PAUSED:
-        world.change(job, current=0)
     else:
-        world.move(job, State.QUEUED, "node_gone", text, node=attempt.node, current=0)
+        requeue(world, job, attempt, "node_gone", f"{attempt.node} is gone for good")
+
+
+def _without(world: World, attempt: Attempt) -> Job | None:
+    """Settle the grant of an attempt that is gone; its job, if that is open."""
+    grant = world.grants.get(attempt.job)
+    if grant is not None and grant.attempt == attempt.number:
+        world.grants.put(attempt.job, None)
+    return world.jobs.get(attempt.job)
 
 
 # ---- attempts that come back -------------------------------------------------------------------------------------
@@ -215,7 +250,7 @@ def parted(world: World, attempt: Attempt) -> None:
 
 def returned(world: World, attempt: Attempt, beat: Beat) -> bool:
     """A doubted attempt is there again. Keep it, or give it up; says whether it is kept."""
-    attempt = world.alter(attempt, doubted=False)
+    attempt = world.alter(attempt, doubted=False, paused=attempt.paused and beat.stage == "paused")
     job = world.jobs.get(attempt.job)
     if job is None or attempt.given_up or job.state is State.CANCELING:
         world.give_up(attempt)
@@ -261,14 +296,17 @@ def _take_back(world: World, job: Job, attempt: Attempt) -> None:
         "current": attempt.number,
         "lost": tuple(n for n in job.lost if n != attempt.number),
         "verdict": None,
+        "due_s": 0.0,
     }
     text = f"attempt {attempt.number} came back on {attempt.node} and is kept"
-    if job.state is State.PAUSED:
-        world.change(job, **fields)
-        world.note(world.jobs[job.number], "returned", text, about=attempt.number, node=attempt.node)
-        world.want(attempt, Want.PAUSE)
-    elif job.state is State.RUNNING:
-        world.change(job, **fields)
-        world.note(world.jobs[job.number], "returned", text, about=attempt.number, node=attempt.node)
+    held = job.state is State.PAUSED
+    state = State.PAUSED if held else State.RESUMING if attempt.paused else State.RUNNING
+    if job.state is state:
+        job = world.change(job, **fields)
+        world.note(job, "returned", text, about=attempt.number, node=attempt.node)
     else:
-        world.move(job, State.RUNNING, "returned", text, about=attempt.number, node=attempt.node, **fields)
+        world.move(job, state, "returned", text, about=attempt.number, node=attempt.node, **fields)
+    if attempt.paused:
+        world.alter(attempt, want=Want.PAUSE)  # it goes on when there is room (placement.wake)
+    else:
+        world.want(attempt, Want.PAUSE if held else Want.RUN)

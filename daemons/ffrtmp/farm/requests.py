@@ -25,7 +25,7 @@ from .events import (
     Submit,
     Update,
 )
-from .job import Failure, Job, Reason, State, Terms, Want
+from .job import Attempt, Failure, Job, Reason, State, Terms, Want
 from .node import Node
 from .placement import could_ever
 from .queue import LaneKey, round_up
@@ -108,7 +108,7 @@ def _lane(terms: Terms) -> LaneKey:
 def _birth(world: World, new: NewJob) -> Job:
     number = int(world.value("next_job"))
     world.set("next_job", number + 1)
-    terms = _interned(world, round_up(new.terms))
+    terms = world.interned(round_up(new.terms))
     unable = could_ever(world, terms.requirements) if new.strict else None
     if unable is None:
         job = Job(number, new.uuid, terms, world.now_s, State.QUEUED)
@@ -120,11 +120,6 @@ def _birth(world: World, new: NewJob) -> Job:
         job = Job(number, new.uuid, terms, world.now_s, State.REJECTED, failure=failure)
         world.born(job, "rejected", f"no known node could run it: {unable}")
     return job
-
-
-def _interned(world: World, terms: Terms) -> Terms:
-    """One object for all jobs with these terms: a million waiting jobs share a handful."""
-    return world.terms.setdefault(terms, terms)
 
 
 # ---- one job -----------------------------------------------------------------------------------------------------
@@ -227,12 +222,13 @@ def pause(world: World, event: Pause) -> None:
     elif attempt.doubted:
         detail = f"{attempt.node}, which runs job {job.number}, is not in contact"
         answer(world, event.request, 409, detail, "try again when it is back", job=job, nodes=(attempt.node,))
+    elif attempt.want is Want.STOP:
+        answer(world, event.request, 409, f"job {job.number} is being stopped", "use: jobs cancel", job=job)
     else:
-        if job.state is State.RESUMING and attempt.paused:
-            world.alter(attempt, want=Want.PAUSE)
+        world.want(attempt, Want.PAUSE)
+        if job.state is State.RESUMING:
             job = world.move(job, State.PAUSED, "paused", "held again before it went on", node=attempt.node)
         else:
-            world.want(attempt, Want.PAUSE)
             world.note(job, "pausing", "a user asked for a pause", node=attempt.node)
         answer(world, event.request, 202, f"job {job.number} is being paused", job=job, nodes=(attempt.node,))
 
@@ -243,21 +239,33 @@ def resume(world: World, event: Resume) -> None:
     if job is None:
         return
     attempt = world.current(job)
-    if job.state is State.PAUSED and attempt is None:
-        job = world.move(job, State.QUEUED, "resumed", "released by a user", due_s=0.0)
-    elif job.state is State.PAUSED and attempt is not None and attempt.doubted:
-        recovery.lost(world, job, attempt, f"released by a user while {attempt.node} is lost")
+    if job.state is State.PAUSED and attempt is not None and attempt.doubted:
+        if _publishing(world, event.request, job):
+            return
+        attempt = world.alter(attempt, want=Want.RUN)
+        recovery.replace_lost(world, job, attempt, f"released by a user while {attempt.node} is lost")
         job = world.jobs.get(job.number) or job
-    elif job.state is State.PAUSED and attempt is not None:
-        job = world.move(job, State.RESUMING, "resuming", "released by a user", node=attempt.node)
-        world.dirty_nodes.add(attempt.node)
-    elif job.state is State.RUNNING and attempt is not None and attempt.want is Want.PAUSE:
+    elif job.state is State.PAUSED:
+        job = _release(world, job, attempt)
+    elif job.state in (State.ASSIGNED, State.RUNNING) and attempt is not None and attempt.want is Want.PAUSE:
         world.want(attempt, Want.RUN)
         world.note(job, "resumed", "released by a user before the pause took hold", node=attempt.node)
     elif job.state is not State.RESUMING:
         answer(world, event.request, 409, f"job {job.number} is {job.state.value}, not paused", job=job)
         return
     answer(world, event.request, 202, f"job {job.number} goes on when there is room", job=job)
+
+
+def _release(world: World, job: Job, attempt: Attempt | None) -> Job:
+    """Let a job go on from PAUSED that has no attempt, or one on a node in contact."""
+    if attempt is None:
+        # A wait that began before it was held (back-off, or the lease of a lost attempt) is waited out all the same.
+        state = State.RETRYING if job.due_s > world.now_s else State.QUEUED
+        return world.move(job, state, "resumed", "released by a user")
+    job = world.move(job, State.RESUMING, "resuming", "released by a user", node=attempt.node)
+    if not attempt.paused:
+        world.want(attempt, Want.RUN)  # the pause has not taken hold: it still has its CPU
+    return job
 
 
 def update(world: World, event: Update) -> None:
@@ -273,7 +281,7 @@ def update(world: World, event: Update) -> None:
         queue=job.terms.queue if event.queue is None else event.queue,
         priority=job.terms.priority if event.priority is None else event.priority,
     )
-    job = world.change(job, terms=_interned(world, terms))
+    job = world.change(job, terms=world.interned(terms))
     world.note(job, "updated", f"queue {terms.queue.label}, priority {terms.priority.label} by a user")
     answer(world, event.request, 200, f"job {job.number} waits in {terms.queue.label}, {terms.priority.label}", job=job)
 
@@ -302,6 +310,12 @@ def add_node(world: World, event: AddNode) -> None:
     node = world.nodes.get(event.name)
     if node is not None and node.key == event.key:
         answer(world, event.request, 200, f"node {event.name} is known", nodes=(event.name,))
+        return
+    other = next((n.name for n in world.nodes.rows() if n.key == event.key), None)
+    if other is not None:
+        detail = f"this key belongs to node {other} already"
+        hint = f"a node is its key: go on as {other}, or let this host make a key of its own"
+        answer(world, event.request, 409, detail, hint, nodes=(other,))
         return
     if node is not None and not event.replace:
         hint = f"choose another --name, or take its place: ffrtmp-agent join --replace {event.name}"
@@ -385,5 +399,6 @@ def _part(world: World, name: str, why: str) -> None:
         recovery.parted(world, attempt)
     if world.contacts.get(name) is not None:
         world.contacts.put(name, None)
-    if world.newcomers.get(name) is not None:
-        world.newcomers.put(name, None)
+    for asked in list(world.newcomers):
+        if name in (asked, world.newcomers[asked].hello.node):
+            world.newcomers.put(asked, None)

@@ -32,4 +32,4 @@ class Rules:
     waiting_max: int = 1_000_000
     lanes_max: int = 256
     handouts_per_turn: int = 1000
-    full_pass_every_s: float = 5.0  # a full placement pass at least so often, for what only time changes
+    starved_every_s: float = 5.0  # how often jobs are looked for that have waited longer than reserve_after_s

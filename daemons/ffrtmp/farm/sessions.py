@@ -18,11 +18,13 @@ from . import recovery
 from .effects import Directive, NewLineage, SendNoSession, SendOrder, SendSign, SendSorry, SendWelcome
 from .events import Accepted, Adopt, Heartbeat, Hello, Refused, Report
 from .job import Attempt, AttemptId, Job, Phase, State, Want
-from .node import Beat, Contact
+from .node import Beat, Capacity, Contact, Node
+from .queue import round_up
 from .world import Newcomer, World
 
 DEAF_S = 1.0  # the shell looks several times a second: a longer gap means that it did not listen
 NUMBERS_SKIPPED = 100  # attempt numbers left out after a restore: those of the lost future may be on their way
+JOBS_AHEAD_MAX = 10_000_000  # more than a store can be behind; a number beyond is nonsense, and is not believed
 
 
 # ---- hello -------------------------------------------------------------------------------------------------------
@@ -32,24 +34,36 @@ def hello(world: World, event: Hello) -> None:
     """A node asks for a session."""
     node = world.nodes.get(event.node)
     if node is None:
-        sorry(world, event, 403, "this key belongs to no node", "ask for a new ticket: ffrtmpctl nodes invite")
+        _unknown(world, event)
         return
     contact = world.in_contact(event.node)
     if contact is not None and contact.connection == event.connection and contact.incarnation == event.incarnation:
-        _welcome(world, event, contact.session)  # the Welcome was lost
+        _measured(world, node, event.capacity)
+        _welcome(world, event, contact.session, again=True)  # the Welcome was lost, or is on its way
         return
-    rival = event.node if contact is not None else _holder(world, event)
+    leaves = contact is not None and contact.away  # it has said goodbye: nobody is there to be asked
+    _admit_or_ask(world, event, event.node if contact is not None and not leaves else _holder(world, event))
+
+
+def _admit_or_ask(world: World, event: Hello, rival: str | None) -> None:
+    """Let a newcomer in, or ask the node whose place it would take for a sign."""
     if rival is None:
         admit(world, event)
         return
     waiting = world.newcomers.get(rival)
     if waiting is not None:
-        if waiting.hello.connection != event.connection:
+        if waiting.hello.connection == event.connection:
+            world.newcomers.put(rival, replace(waiting, hello=event))  # the newer words count
+        else:
             sorry(world, event, 409, "another newcomer is being looked at", "", retry=True)
         return
     old = world.contacts[rival]
-    world.newcomers.put(rival, Newcomer(event, world.now_s + world.rules.sign_s, rival))
+    world.newcomers.put(rival, Newcomer(event, world.now_s, world.now_s + world.rules.sign_s))
     world.effects.append(SendSign(old.connection, old.session))
+
+
+def _unknown(world: World, event: Hello) -> None:
+    sorry(world, event, 403, "this key belongs to no node", "ask for a new ticket: ffrtmpctl nodes invite")
 
 
 def _holder(world: World, event: Hello) -> str | None:
@@ -61,9 +75,12 @@ def _holder(world: World, event: Hello) -> str | None:
 
 
 def sign(world: World, name: str) -> None:
-    """A node that was asked for a sign has been heard: whoever claims to be it, or to have its address, is refused."""
+    """A node that was asked for a sign has been heard: whoever claims to be it, or to have its address, is refused.
+
+    What came in the same turn as the newcomer was said before the question: it may be the last word of one that is dead.
+    """
     waiting = world.newcomers.get(name)
-    if waiting is None:
+    if waiting is None or world.now_s <= waiting.asked_s:
         return
     world.newcomers.put(name, None)
     event = waiting.hello
@@ -91,14 +108,20 @@ def no_sign(world: World, name: str) -> None:
     if waiting is None:
         return
     world.newcomers.put(name, None)
-    if waiting.hello.node != name:
+    if waiting.hello.node == name:
+        _admit_or_ask(world, waiting.hello, _holder(world, waiting.hello))
+        return
+    if world.in_contact(name) is not None:
         call_lost(world, name, "gave no sign when another node came with its address")
-    admit(world, waiting.hello)
+    hello(world, waiting.hello)  # it may have another rival by now
 
 
 def admit(world: World, event: Hello) -> None:
     """Open a session, unless the start counter went back."""
-    node = world.nodes[event.node]
+    node = world.nodes.get(event.node)
+    if node is None:
+        _unknown(world, event)
+        return
     if event.incarnation < node.incarnation and not node.accept_lower:
         sorry(
             world,
@@ -126,38 +149,48 @@ def admit(world: World, event: Hello) -> None:
     _welcome(world, event, event.token)
 
 
-def _welcome(world: World, event: Hello, session: int) -> None:
-    directives = _directives(world, event)
+def _welcome(world: World, event: Hello, session: int, *, again: bool = False) -> None:
+    directives = _directives(world, event, again)
     world.effects.append(SendWelcome(event.connection, event.node, session, directives))
     for attempt in world.attempts_on(event.node):
         if attempt.want in (Want.PAUSE, Want.STOP):
             world.order(attempt)
 
 
-def _directives(world: World, event: Hello) -> tuple[Directive, ...]:
-    """Go through what the node has, then through what it should have and does not name."""
-    directives = []
-    beats: dict[AttemptId, Beat] = {}
-    offered: set[tuple[str, int]] = set()
+def _directives(world: World, event: Hello, again: bool) -> tuple[Directive, ...]:
+    """Go through what the node has, then through what it should have and does not name.
+
+    `again`: the Hello is repeated in a session that is open already. Then work may have been handed out since that the
+    agent had not received when it spoke; its acceptance is waited for as always.
+    """
     ahead = _is_ahead(world, event)
+    known: dict[AttemptId, Report] = {}
+    offered: set[tuple[str, int]] = set()
+    strange: list[Directive] = []
     for report in event.reports:
         key = world.by_identity.get((report.uuid, report.number)) or _rediscovered(world, event, report, ahead)
-        attempt = world.attempts.get(key) if key is not None else None
-        if attempt is None or attempt.node != event.node:
-            stranger = ahead and report.uuid in event.strangers
-            if stranger:
-                offered.add((report.uuid, report.number))
-            directives.append(Directive(report.uuid, report.number, "offer" if stranger else "stop"))
+        if key is not None and world.attempts[key].node == event.node:
+            known[key] = report
             continue
-        beats[attempt.id] = Beat(report.stage, report.phase, report.out_time_s, 0)
-        kept = _back(world, attempt, beats[attempt.id])
-        directives.append(Directive(report.uuid, report.number, "keep" if kept else "stop"))
-    for attempt in world.attempts_on(event.node):
-        if attempt.id not in beats:
-            recovery.ended(world, attempt, "node_lost" if attempt.accepted else "absent", None, 0.0)
+        stranger = ahead and report.uuid in event.strangers
+        if stranger:
+            offered.add((report.uuid, report.number))
+        strange.append(Directive(report.uuid, report.number, "offer" if stranger else "stop"))
+    beats = {key: Beat(r.stage, r.phase, r.out_time_s, 0) for key, r in known.items()}
     contact = world.contacts[event.node]
     world.contacts.put(event.node, replace(contact, beats=beats, offered=frozenset(offered)))
-    return tuple(directives)
+    kept = [
+        Directive(r.uuid, r.number, "keep" if _back(world, world.attempts[key], beats[key]) else "stop")
+        for key, r in known.items()
+    ]
+    _unnamed(world, event.node, beats, again)
+    return (*kept, *strange)
+
+
+def _unnamed(world: World, node: str, beats: dict[AttemptId, Beat], again: bool) -> None:
+    for attempt in world.attempts_on(node):
+        if attempt.id not in beats and (attempt.accepted or not again):
+            recovery.ended(world, attempt, "node_lost" if attempt.accepted else "absent", None, 0.0)
 
 
 def _write_beats(world: World, node: str, beats: dict[AttemptId, Beat]) -> None:
@@ -196,9 +229,10 @@ def _lineage(world: World, event: Hello) -> None:
         for job in world.jobs.rows():
             world.change(job, attempt=job.attempt + NUMBERS_SKIPPED)
     if _is_ahead(world, event):
-        highest = max([event.seen_job, *(r.job for r in event.reports)])
-        if highest >= world.value("next_job"):
-            world.set("next_job", highest + 1)
+        next_job = int(world.value("next_job"))
+        told = [event.seen_job, *(r.job for r in event.reports)]
+        highest = max((n for n in told if n < next_job + JOBS_AHEAD_MAX), default=0)
+        world.set("next_job", max(next_job, highest + 1))
 
 
 def _rediscovered(world: World, event: Hello, report: Report, ahead: bool) -> AttemptId | None:
@@ -230,20 +264,36 @@ def _found(job: Job, report: Report, node: str) -> Attempt:
 
 def adopt(world: World, event: Adopt) -> None:
     """A job that a restored store has never heard of, offered by the node that runs it."""
-    if event.uuid in world.by_uuid or (event.uuid, event.number) in world.by_identity:
-        return  # offered twice
-    number = event.job
-    if number == 0 or number in world.jobs:
-        number = int(world.value("next_job"))
-    world.set("next_job", max(int(world.value("next_job")), number + 1))
-    job = Job(number, event.uuid, event.terms, world.now_s, State.RUNNING, attempt=event.number, current=event.number)
-    world.born(
-        job, "adopted", f"{event.node} runs it; this master was restored from before it was submitted", event.node
-    )
-    attempt = Attempt(
-        number, event.number, event.uuid, event.node, event.terms.requirements, event.terms.live, accepted=True
-    )
+    contact = world.contacts[event.node]
+    identity = (event.uuid, event.number)
+    if identity not in contact.offered or identity in world.by_identity:
+        return  # it was not asked for, or is offered twice
+    known = world.jobs.get(world.by_uuid.get(event.uuid, 0))
+    report = Report(event.uuid, event.job, event.number, "running")
+    beat = Beat(report.stage, report.phase, 0.0, 0)
+    if known is not None:
+        # Another node has offered another attempt of it before: the two are compared as after a loss.
+        attempt = _found(known, report, event.node)
+        world.change(known, attempt=max(known.attempt, event.number))
+    else:
+        job = _adopted(world, event)
+        attempt = replace(_found(job, report, event.node), doubted=False)
     world.attempts.put(attempt.id, attempt)
+    _write_beats(world, event.node, {**contact.beats, attempt.id: beat})
+    if known is not None:
+        recovery.returned(world, attempt, beat)
+
+
+def _adopted(world: World, event: Adopt) -> Job:
+    first_free = int(world.value("next_job"))
+    usable = 0 < event.job < first_free + JOBS_AHEAD_MAX and event.job not in world.jobs
+    number = event.job if usable else first_free
+    world.set("next_job", max(first_free, number + 1))
+    terms = world.interned(round_up(event.terms))
+    job = Job(number, event.uuid, terms, world.now_s, State.RUNNING, attempt=event.number, current=event.number)
+    text = f"{event.node} runs it; this master was restored from before it was submitted"
+    world.born(job, "adopted", text, event.node)
+    return job
 
 
 # ---- while a session lasts ---------------------------------------------------------------------------------------
@@ -261,7 +311,7 @@ def session_of(world: World, name: str, connection: bytes, session: int) -> Cont
 def heard(world: World, name: str, contact: Contact) -> Contact:
     """Any message of a live session counts as a sign of life."""
     sign(world, name)
-    contact = replace(contact, heard_s=world.listening_s, heard_at_s=world.now_s, suspected_s=0.0)
+    contact = replace(contact, heard_s=world.listening_s, heard_at_s=world.now_s, suspected_s=0.0, away=False)
     world.contacts.put(name, contact)
     return contact
 
@@ -269,9 +319,7 @@ def heard(world: World, name: str, contact: Contact) -> Contact:
 def heartbeat(world: World, event: Heartbeat, contact: Contact) -> None:
     """Compare what the node has with what it should have."""
     if event.capacity is not None:
-        node = world.nodes[event.node]
-        if node.capacity != event.capacity:
-            world.nodes.put(event.node, replace(node, capacity=event.capacity))
+        _measured(world, world.nodes[event.node], event.capacity)
     beats: dict[AttemptId, Beat] = {}
     for report in event.reports:
         key = world.by_identity.get((report.uuid, report.number))
@@ -285,6 +333,11 @@ def heartbeat(world: World, event: Heartbeat, contact: Contact) -> None:
         follow(world, world.attempts[attempt.id], report)
     _missing(world, event, contact, beats)
     _write_beats(world, event.node, beats)
+
+
+def _measured(world: World, node: Node, capacity: Capacity) -> None:
+    if node.capacity != capacity:
+        world.nodes.put(node.name, replace(node, capacity=capacity))
 
 
 def _stranger(world: World, node: str, report: Report) -> None:
@@ -307,9 +360,12 @@ def _missing(world: World, event: Heartbeat, contact: Contact, beats: dict[Attem
             beats[attempt.id] = before
 
 
-def accepted(world: World, attempt: Attempt) -> None:
-    """The attempt's directory is on its node's disk."""
+def accepted(world: World, attempt: Attempt, heartbeat: int = 0) -> Attempt:
+    """The attempt's directory is on its node's disk, as of the node's heartbeat of that number."""
     attempt = world.alter(attempt, accepted=True)
+    beats = world.contacts[attempt.node].beats
+    if attempt.id not in beats:
+        _write_beats(world, attempt.node, {**beats, attempt.id: Beat("starting", Phase.ENCODING, 0.0, heartbeat)})
     job = world.jobs.get(attempt.job)
     if job is None or attempt.given_up:
         world.order(attempt)
@@ -317,6 +373,7 @@ def accepted(world: World, attempt: Attempt) -> None:
         world.move(job, State.RUNNING, "running", f"{attempt.node} runs attempt {attempt.number}", node=attempt.node)
         if attempt.want is not Want.RUN:
             world.order(attempt)
+    return attempt
 
 
 def heard_accepted(world: World, event: Accepted, attempt: Attempt | None) -> None:
@@ -324,16 +381,15 @@ def heard_accepted(world: World, event: Accepted, attempt: Attempt | None) -> No
     if attempt is None:
         world.effects.append(SendOrder(event.node, event.uuid, event.number, Want.DISCARD))
         return
-    contact = world.contacts[event.node]
-    if attempt.id not in contact.beats:
-        first = Beat("starting", Phase.ENCODING, 0.0, event.heartbeat)
-        _write_beats(world, event.node, {**contact.beats, attempt.id: first})
     if not attempt.accepted:
-        accepted(world, attempt)
+        accepted(world, attempt, event.heartbeat)
 
 
 def refused(world: World, event: Refused, attempt: Attempt) -> None:
     """The node made no attempt. Without a failure it has no room just now, and gets nothing for a while."""
+    if attempt.accepted:
+        recovery.ended(world, attempt, "absent", event.failure, 0.0)  # it had made one, and says that there is none
+        return
     world.forget(attempt, "refused", event.failure)
     job = world.jobs.get(attempt.job)
     if event.failure is None:
@@ -343,7 +399,7 @@ def refused(world: World, event: Refused, attempt: Attempt) -> None:
     if attempt.given_up or job.current != attempt.number or job.state is not State.ASSIGNED:
         recovery.left(world, job)
     elif event.failure is None:
-        world.move(job, State.QUEUED, "refused", f"{event.node}: {event.detail}", node=event.node, current=0)
+        recovery.requeue(world, job, attempt, "refused", f"{event.node}: {event.detail}")
     else:
         recovery.failed(world, job, attempt, event.failure, 0.0)
 
@@ -363,9 +419,9 @@ def follow(world: World, attempt: Attempt, report: Report) -> None:
     if report.stage == "paused" and attempt.want is Want.PAUSE:
         if not attempt.paused:
             world.alter(attempt, paused=True)
-        if job.state in (State.RUNNING, State.RESUMING):
+        if job.state is State.RUNNING:  # one that is RESUMING stands still too, until there is room for it
             world.move(job, State.PAUSED, "paused", f"attempt {attempt.number} stands still", node=attempt.node)
-    elif report.stage == "running" and attempt.want is Want.RUN and job.state in (State.RESUMING, State.PAUSED):
+    elif report.stage == "running" and attempt.want is Want.RUN and job.state is State.RESUMING:
         world.move(job, State.RUNNING, "resumed", f"attempt {attempt.number} runs again", node=attempt.node)
 
 
@@ -383,10 +439,11 @@ def look(world: World) -> None:
     doubtful = len(there) >= 3 and 2 * len(silent) > len(there)
     for name in silent:
         contact = world.contacts[name]
-        if not doubtful or (contact.suspected_s and world.now_s - contact.suspected_s >= world.rules.self_doubt_s):
+        since_s = contact.suspected_s
+        if not doubtful or (since_s and world.listening_s - since_s >= world.rules.self_doubt_s):
             call_lost(world, name, "has not been heard")
-        elif not contact.suspected_s:
-            world.contacts.put(name, replace(contact, suspected_s=world.now_s))
+        elif not since_s:
+            world.contacts.put(name, replace(contact, suspected_s=world.listening_s))
 
 
 def _silent(world: World, name: str) -> bool:
@@ -401,7 +458,7 @@ def call_lost(world: World, name: str, why: str) -> None:
     """The session is void; what runs there is doubted."""
     contact = world.contacts[name]
     world.contacts.put(name, replace(contact, lost=True))
-    recovery.lose_node(world, name, contact.heard_at_s, why)
+    recovery.lose_node(world, name, why)
 
 
 def grace_over(world: World) -> None:
@@ -409,9 +466,7 @@ def grace_over(world: World) -> None:
     world.set("grace_over", True)
     for name in world.nodes:
         if world.contacts.get(name) is None and world.on_node.get(name):
-            recovery.lose_node(
-                world, name, float(world.value("started_s")), "did not come back to the restarted master"
-            )
+            recovery.lose_node(world, name, "did not come back to the restarted master")
 
 
 def sorry(world: World, event: Hello, status: int, detail: str, hint: str, *, retry: bool = False) -> None:

@@ -29,6 +29,8 @@ from .rules import Rules
 K = TypeVar("K")
 V = TypeVar("V")
 
+TERMS_KEPT = 10_000
+
 Undo = list[tuple["Table[Any, Any]", Any, Any]]
 
 
@@ -105,8 +107,8 @@ class Newcomer:
     """A Hello that waits for a sign of the session it would replace (P9). Kept under the node that was asked."""
 
     hello: Hello
+    asked_s: float
     until_s: float
-    asked: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ class World:
         self.ancestors: Table[str, int] = Table(self.undo)  # lineage -> the turn at which it was left
         self._values: Table[str, tuple[Any]] = Table(self.undo)
         # Derived; see the essay above.
-        self.lanes = Lanes()
+        self.lanes = Lanes(lambda number: lane_of(self.jobs.get(number)))
         self.backoff: list[tuple[float, int]] = []
         self.resuming: dict[int, None] = {}
         self.usage: dict[str, Usage] = {}
@@ -150,6 +152,7 @@ class World:
         self.dirty_nodes: set[str] = set()
         self.dirty_lanes: set[LaneKey] = set()
         self.dirty_all = True
+        self.starved_s = now_s  # when starved jobs were last looked for
         self.terms: dict[Terms, Terms] = {}  # one object for equal ones
         # Kept for pace only; forgetting them costs a repeated message.
         self.sent_s: dict[AttemptId, float] = {}
@@ -228,10 +231,10 @@ class World:
         if old is not None:
             usage = self.usage.get(old.node, NOTHING).plus(old, -1)
             self.usage[old.node] = usage
-            self.on_node[old.node].pop(key, None)
-            self.of_job[old.job].pop(key, None)
-            if not self.of_job[old.job]:
-                del self.of_job[old.job]
+            self._drop(self.on_node, old.node, key)
+            self._drop(self.of_job, old.job, key)
+            if old.node not in self.on_node:
+                del self.usage[old.node]
             self.by_identity.pop((old.uuid, old.number), None)
             self.dirty_nodes.add(old.node)
         if new is not None:
@@ -239,13 +242,21 @@ class World:
             self.on_node.setdefault(new.node, {})[key] = None
             self.of_job.setdefault(new.job, {})[key] = None
             self.by_identity[(new.uuid, new.number)] = key
+        else:
+            self.sent_s.pop(key, None)
+
+    @staticmethod
+    def _drop(index: dict[K, dict[AttemptId, None]], of: K, key: AttemptId) -> None:
+        index[of].pop(key, None)
+        if not index[of]:
+            del index[of]
 
     def _node_written(self, name: str, _old: Node | None, _new: Node | None) -> None:
         self.dirty_nodes.add(name)
 
     def _contact_written(self, name: str, old: Contact | None, new: Contact | None) -> None:
         if (old is None) != (new is None) or (
-            old and new and (old.lost, old.hold_until_s) != (new.lost, new.hold_until_s)
+            old and new and (old.lost, old.away, old.hold_until_s) != (new.lost, new.away, new.hold_until_s)
         ):
             self.dirty_nodes.add(name)
 
@@ -285,6 +296,17 @@ class World:
         """The live session of a node, or None."""
         contact = self.contacts.get(node)
         return contact if contact is not None and not contact.lost else None
+
+    def interned(self, terms: Terms) -> Terms:
+        """One object for all jobs with these terms: a million waiting jobs share a handful."""
+        if len(self.terms) >= TERMS_KEPT:
+            self.terms.clear()  # who has one keeps it; only the sharing begins anew
+        return self.terms.setdefault(terms, terms)
+
+    def last_heard_s(self, node: str) -> float:
+        """When a node was last heard, on the farm's clock; one that was not heard at all: when the master started."""
+        contact = self.contacts.get(node)
+        return contact.heard_at_s if contact is not None else float(self.value("started_s"))
 
     def attempts_of(self, job: int) -> list[Attempt]:
         """The attempts of a job that may still be alive, in order."""
@@ -378,7 +400,6 @@ class World:
     def forget(self, attempt: Attempt, how: str, failure: Failure | None = None) -> None:
         """Nothing of the attempt is left."""
         self.attempts.put(attempt.id, None)
-        self.sent_s.pop(attempt.id, None)
         self.effects.append(AttemptOver(attempt.id, how, failure))
 
 
