@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,11 +21,10 @@ DONE_S = 100.0
 
 
 @pytest.fixture
-def own_temp(tmp_path: Path) -> Path:
-    """Where the demo makes its temporary folders, short enough for the path of a socket."""
-    folder = tmp_path / "t"
-    folder.mkdir()
-    return folder
+def own_temp() -> Iterator[Path]:
+    """Where the demo makes its temporary folders: pytest's own are too long for the path of a socket."""
+    with tempfile.TemporaryDirectory(prefix="ffrtmp-t-") as folder:
+        yield Path(folder)
 
 
 @contextmanager
