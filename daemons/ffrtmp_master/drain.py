@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 import zmq
 
-BURST = 256  # messages read before the loop gets its turn
+BURST = 256  # messages read before the loop gets its turn,
+BURST_S = 0.02  # or as many as take so long to be handled
 
 
 class Drain:
@@ -68,9 +69,12 @@ class Drain:
     def _read(self) -> None:
         if self._held:
             return
+        until_s = self._loop.time() + BURST_S
         for _ in range(BURST):
             if not self._take():
                 return
             if self._held:  # taking this one made somebody hold us
                 return
+            if self._loop.time() >= until_s:
+                break
         self.nudge()

@@ -126,8 +126,12 @@ class Master:
 
     async def _turn(self) -> int:
         """One turn with what has come, as far as its bound lets; how many inputs that were."""
-        inputs = [self.inbox.popleft() for _ in range(min(len(self.inbox), self.events_per_turn))]
-        self._weight -= sum(given.weight for given in inputs)
+        inputs: list[Input] = []
+        taken = 0
+        while self.inbox and taken < self.events_per_turn:
+            inputs.append(self.inbox.popleft())
+            taken += inputs[-1].weight
+        self._weight -= taken
         if self._weight <= INBOX_MOST // 2:
             self.board.hold(self._stopping)
         if self.inbox:
