@@ -1,0 +1,127 @@
+"""Feature 6: a node is there once. And what an operator sees of nodes and does with them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+from collections.abc import Iterator
+
+import pytest
+from whole.scene import engines, lay_clip, out_time_s, paced
+
+from daemons import Daemon, Farm, until
+
+REFUSED = 4
+
+
+def refused(agent: Daemon, *words: str) -> None:
+    """The agent ended with the exit code of a refusal, and its log says 409 and these words."""
+    assert agent.process.wait(30) == REFUSED
+    line = next(line for line in agent.tail().splitlines() if " error " in line)
+    assert "(409)" in line, line
+    for word in words:
+        assert word in line, line
+
+
+def states(farm: Farm) -> dict[str, str]:
+    """The nodes and their states."""
+    return {node["node"]: node["state"] for node in farm.nodes()}
+
+
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    """A master and node a at 127.0.0.2."""
+    with Farm(tmp_path_factory.mktemp("farm")) as farm:
+        lay_clip(farm, 5.0)
+        farm.start_master()
+        farm.start_agent("a", "--allow-run")
+        yield farm
+
+
+def test_p9_a_second_agent_with_the_same_address_is_refused_with_409_and_told_what_to_do(farm: Farm) -> None:
+    second = farm.start_agent("b", address="127.0.0.2", wait=False)
+    refused(second, "127.0.0.2", "belongs to node a", "--address", "ffrtmpctl nodes remove a")
+    assert states(farm)["a"] == "ready"
+    assert "409" in (farm.folder / "master.log").read_text()
+    farm.start_agent("b", address="127.0.0.3")
+    assert states(farm)["a"] == states(farm)["b"] == "ready"
+    farm.agents["b"].stop()
+
+
+def test_p9_an_ipv6_address_and_a_name_of_it_are_one_address(farm: Farm) -> None:
+    farm.start_agent("six", address="::1")
+    seventh = farm.start_agent("seven", address="0:0:0:0:0:0:0:1", wait=False)
+    refused(seventh, "belongs to node six")
+    farm.agents["six"].stop()
+
+
+def test_p9_a_copied_state_folder_is_refused_with_409_while_the_first_lives(farm: Farm) -> None:
+    shutil.copytree(farm.folder / "agent-a", farm.folder / "agent-copy")
+    copy = farm.start_agent("copy", "--name", "a", address="127.0.0.2", wait=False)
+    refused(copy, "copy of it", "ffrtmpctl nodes invite", "ffrtmp-agent join")
+    assert states(farm)["a"] == "ready" and farm.agents["a"].alive
+    assert [node["node"] for node in farm.nodes()].count("a") == 1
+
+
+def test_p9_a_second_agent_on_one_state_folder_is_refused_by_its_lock(farm: Farm) -> None:
+    second = farm.start_agent("twin", "--name", "a", wait=False, state=farm.folder / "agent-a")
+    assert second.process.wait(30) == REFUSED
+    assert "another agent uses the state folder" in second.tail() and "hint: " in second.tail()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_p11_a_restarted_agent_is_no_duplicate_and_finds_its_running_job(farm: Farm, number: signal.Signals) -> None:
+    life = farm.get("/v1/nodes/a")["incarnation"]
+    job = paced(farm, f"{number.name}.mp4")
+    until("the job to get on", lambda: out_time_s(farm, job) > 0)
+    engine = engines(farm, job)
+    farm.agents["a"].signal(number)
+    farm.agents["a"].process.wait(30)
+    assert engines(farm, job) == engine, "its engine goes on without the agent"
+    farm.start_agent("a", "--allow-run")
+    assert states(farm)["a"] == "ready"
+    assert farm.get("/v1/nodes/a")["incarnation"] == life + 1
+    assert engines(farm, job) in (engine, [])
+    assert farm.wait(job, "completed")["attempt"] == 1
+
+
+def test_nodes_are_listed_described_drained_resumed_labelled_and_removed(farm: Farm) -> None:
+    view = farm.get("/v1/nodes/a")
+    assert view["cpu_milli"] == 8000 and view["memory_bytes"] > 1 << 28 and view["free_memory_bytes"] > 0
+    assert "libx264" in view["encoders"] and view["engines"] == ["ffmpeg"]
+    assert view["facts"]["hardware"] in ("laptop", "desktop", "server") and view["facts"]["cpu_count"] > 0
+    described = farm.ctl("nodes", "describe", "a", check=True).stdout
+    assert "node a is ready" in described and "libx264" in described and str(farm.media) in described
+
+    farm.ctl("nodes", "drain", "a", check=True)
+    job = farm.submit("--scenario", "probe", "--input", "media:in.mkv", "--output", "media:p.json")
+    assert "drained" in farm.ctl("jobs", "why", str(job)).stdout
+    assert re.search(r"^a +drained ", farm.ctl("nodes", "list").stdout, re.MULTILINE)
+    farm.ctl("nodes", "resume", "a", check=True)
+    farm.wait(job, "completed")
+
+    wanted = ("--scenario", "probe", "--input", "media:in.mkv", "--output", "media:l.json", "--label", "fast")
+    job = farm.submit(*wanted)
+    assert farm.state(job) == "queued" and "fast" in farm.ctl("jobs", "why", str(job)).stdout
+    farm.ctl("nodes", "label", "a", "fast", "eu", check=True)
+    farm.wait(job, "completed")
+    farm.ctl("nodes", "label", "a", "--clear", check=True)
+    assert farm.get("/v1/nodes/a")["labels"] == []
+
+
+def test_a_node_that_is_removed_is_gone_from_the_list_and_its_key_is_refused(farm: Farm) -> None:
+    gone = farm.start_agent("gone")
+    held = farm.ctl("nodes", "remove", "gone")
+    assert held.returncode == REFUSED and "in contact" in held.stderr and "ffrtmpctl nodes drain gone" in held.stderr
+    farm.ctl("nodes", "remove", "gone", "--force", check=True)
+    assert "gone" not in states(farm)
+    until("the agent to say why it is alone", lambda: gone.said("does not admit the key"))
+    assert gone.stop() == 0
+    assert farm.ctl("nodes", "describe", "gone").returncode == 3
+
+
+def test_load_and_free_memory_of_a_node_are_measured_again_with_its_heartbeats(farm: Farm) -> None:
+    before = farm.get("/v1/nodes/a")
+    until("another measure", lambda: farm.get("/v1/nodes/a")["free_memory_bytes"] != before["free_memory_bytes"])
+    assert farm.get("/v1/nodes/a")["heard_s"] < 5.0
