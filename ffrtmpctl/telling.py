@@ -27,7 +27,7 @@ def _verb(view: JobView) -> str:
         case "queued":
             return f"is queued ({view.queue}, {view.priority})"
         case "assigned":
-            return f"is being handed out{where}"
+            return "is being handed out" + (f" to {view.node}" if view.node else "")
         case "running":
             return f"is running{where}" + (f" ({view.phase})" if view.phase else "")
         case "paused" | "retrying" | "resuming":

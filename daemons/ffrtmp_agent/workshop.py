@@ -7,6 +7,7 @@ order; the agent's loop gives it functions of this module and gets their results
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -92,6 +93,7 @@ class Workshop:
             self._check(spec)
             source = self._source(spec)
             place = self._place(spec, f"{assign.job}.{assign.attempt}")
+            _refuse_taken(place, assign)
             paths = Paths(source, str(place.staging), str(place.target), str(place.staged))
             command = commands.command_file(spec, paths)
             reason = disk_reason(place.root, self.guard, wanted_bytes=spec.recipe.needs.scratch_bytes)
@@ -238,6 +240,18 @@ class Workshop:
         with suppress(Refusal, FarmError):
             return self._place(job.spec, f"{job.job}.{job.attempt}")
         return None
+
+
+def _refuse_taken(place: Place, assign: wire.Assign) -> None:
+    """Raise Refusal for a target that is there and is not to be replaced: before hours of work, not after them.
+
+    Not where this job was granted an output before. That may be what stands there, and publishing finds out.
+    """
+    if assign.spec.overwrite or assign.granted or not os.path.lexists(place.target):
+        return
+    what = f"{place.target} is there already"
+    hint = "choose another output, or submit with --overwrite"
+    raise Refusal(what, wire.Failure("user_error", False, what, hint))
 
 
 def _judge(directory: AttemptDir, job: JobFile) -> Judgement:

@@ -113,7 +113,9 @@ def _change(row: HistoryRow) -> tuple[str, ...]:
     moved = row.after if row.before in (None, row.after) else f"{row.before} -> {row.after}"
     text = row.text or row.kind
     if row.failure is not None:
-        text += f" ({row.failure.reason}: {row.failure.line})" if row.failure.line else f" ({row.failure.reason})"
+        known = row.failure.reason in text
+        told = [part for part in ("" if known else row.failure.reason, row.failure.line) if part]
+        text += f" ({': '.join(told)})" if told else ""
     return local_time(row.at), str(row.attempt or ""), moved, row.node, text
 
 
@@ -152,8 +154,8 @@ def sla(args: Namespace, context: Context) -> int:
         context.say("no production job has ended" + (" since then" if args.since else ""))
         return Exit.DONE
     context.say(f"{answer.percent:.1f} % met their times: {answer.met} of {answer.jobs} production jobs")
-    context.say(f"  waited longer than {duration(30)}     {answer.queue_missed}")
-    context.say(f"  worked longer than {duration(600)}   {answer.processing_missed}")
+    context.say(f"  waited longer than {duration(30):<13}{answer.queue_missed}")
+    context.say(f"  worked longer than {duration(600):<13}{answer.processing_missed}")
     context.say(f"  failed by the platform's fault  {answer.platform_failed}")
     return Exit.DONE
 

@@ -222,13 +222,12 @@ def test_a_restore_hands_over_to_the_masters_program_and_hands_on_its_exit_code(
     program = tmp_path / "ffrtmp-master"
     program.write_text('#!/bin/sh\necho "$@"\nexit 4\n')
     program.chmod(0o755)
-    (tmp_path / "ffrtmpctl").symlink_to(PROGRAM)  # another place than the installed program's
     (tmp_path / "b.db").write_bytes(b"x")
-    code = "import sys; sys.argv[0] = '/nowhere/ffrtmpctl'; from ffrtmpctl.main import main; sys.exit(main())"
+    code = f"import sys; sys.argv[0] = '{tmp_path}/ffrtmpctl'; from ffrtmpctl.main import main; sys.exit(main())"
     words = ["db", "restore", str(tmp_path / "b.db"), "--db", "/var/x.db"]
     done = subprocess.run(
         [PROGRAM.with_name("python"), "-c", code, *words],
-        env={**environment, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        env=environment,
         capture_output=True,
         text=True,
         timeout=20,
