@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
+import os
 import signal
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import psutil
-from clips import generated
+from whole.tap import FILM_S, Tap
 
 from daemons import BIN, Farm, until
 
-CLIP_S = 8.0
 ENDED = ("completed", "failed", "timed_out", "canceled", "rejected")
 
 
-def lay_clip(farm: Farm, duration_s: float = CLIP_S, folder: Path | None = None) -> None:
-    """Put a small film at media:in.mkv. Copying it at its own pace (`paced`) takes its length and hardly any work."""
-    shutil.copyfile(generated(duration_s, 160, 90, 10.0, name="clip.mkv"), (folder or farm.media) / "in.mkv")
+def tapped(farm: Farm, tap: Tap, name: str, *words: str) -> int:
+    """Submit a job that copies the film from the tap to media:NAME.mp4; the agents need --allow-run."""
+    given = ["-i", "{input}", "-c", "copy", "{output}"]
+    return farm.run(tap.url(name), f"media:{name}.mp4", *given, words=words)
 
 
-def paced(farm: Farm, output: str, *words: str) -> int:
-    """Submit a job that takes as long as media:in.mkv lasts; the agents need --allow-run."""
-    return farm.run("media:in.mkv", f"media:{output}", "-re", "-i", "{input}", "-c", "copy", "{output}", words=words)
+def short(farm: Farm, name: str, *words: str, length_s: int = 1) -> int:
+    """Submit a small encode of a generated picture to media:NAME.mp4."""
+    asked = ("--scenario", "480p30-h264", "--generate", f"160x90@10:{length_s}", "--output", f"media:{name}.mp4")
+    return farm.submit(*asked, *words)
 
 
 def out_time_s(farm: Farm, number: int) -> float:
@@ -96,6 +97,11 @@ def decodes(path: Path) -> float:
     return float(subprocess.run(asked, capture_output=True, text=True, check=True).stdout)
 
 
+def whole(farm: Farm, name: str) -> None:
+    """media:NAME.mp4 is the whole film from the tap."""
+    assert abs(decodes(farm.media / f"{name}.mp4") - FILM_S) < 0.5
+
+
 def one_history(farm: Farm, number: int) -> list[dict[str, Any]]:
     """A job came to its end once, and after that nothing happened to it; its history."""
     rows = farm.history(number)
@@ -105,6 +111,12 @@ def one_history(farm: Farm, number: int) -> list[dict[str, Any]]:
         [row for row in rows if row["seq"] >= ends[0]["seq"]]
     )
     return rows
+
+
+def untouched(path: Path, made: os.stat_result) -> None:
+    """A file is the very one that it was."""
+    now = path.stat()
+    assert (now.st_ino, now.st_mtime_ns, now.st_size) == (made.st_ino, made.st_mtime_ns, made.st_size)
 
 
 def nothing_left(farm: Farm, media: Path | None = None) -> None:

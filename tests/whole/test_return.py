@@ -2,158 +2,145 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from whole.scene import (
-    CLIP_S,
-    decodes,
     engine,
     engines,
     kinds,
-    lay_clip,
     nothing_left,
     one_history,
     other,
     out_time_s,
-    paced,
     replay,
     silence,
     successor,
+    tapped,
+    untouched,
     voice,
+    whole,
 )
+from whole.tap import Tap
 
 from daemons import Farm, strace, until
 
 
 @contextmanager
-def two_agents(folder: Path, *, slow_rename_s: float = 0.0) -> Iterator[Farm]:
-    """A farm of two agents; with `slow_rename_s` both take so long over the rename that publishes an output."""
-    with Farm(folder) as farm:
-        lay_clip(farm)
+def two_agents(folder: Path, tap: Tap, *, slow_rename_s: float = 0.0) -> Iterator[tuple[Farm, int, str]]:
+    """A farm of two agents, and a job that gets its first drops on one of them: the farm, the job, that one's name.
+
+    With `slow_rename_s` both take so long over the rename that publishes an output.
+    """
+    with Farm(folder) as farm, tap:
         farm.start_master()
         for name in ("a", "b"):
             rule = f"renameat2:delay_enter={int(slow_rename_s * 1e6)}"
             farm.start_agent(name, "--allow-run", under=strace(folder / f"{name}.trace", rule) if slow_rename_s else ())
-        yield farm
+        job = tapped(farm, tap, "out")
+        first = farm.wait(job, "running")["node"]
+        until("the first pictures", lambda: out_time_s(farm, job) > 0)
+        yield farm, job, first
 
 
-def _whole(farm: Farm, output: str) -> None:
-    assert abs(decodes(farm.media / output) - CLIP_S) < 0.5
+def _end(farm: Farm, job: int, attempt: int) -> None:
+    """One output by that attempt, one history, nothing left."""
+    rows = one_history(farm, job)
+    assert rows[-1]["attempt"] == attempt
+    assert [row["kind"] for row in rows].count("granted") == 1
+    whole(farm, "out")
+    nothing_left(farm)
+    replay(farm)
 
 
 def test_p4_the_attempt_of_a_lost_node_comes_back_further_and_its_successor_is_given_up(tmp_path: Path) -> None:
-    with two_agents(tmp_path) as farm:
-        job = paced(farm, "out.mp4")
-        first = farm.wait(job, "running")["node"]
+    tap = Tap(0.6, 0.2)
+    with two_agents(tmp_path, tap) as (farm, job, first):
         silence(farm, first)
         assert successor(farm, job)["node"] == other(farm, first)
-        until("both engines to run: a lost node's goes on", lambda: len(engines(farm, job)) == 2)
+        assert len(engines(farm, job)) == 2, "the lost node's engine goes on"
         voice(farm, first)
         until("attempt 1 to be taken back", lambda: "returned" in kinds(farm, job))
         until("the successor's engine to end", lambda: len(engines(farm, job)) == 1)
+        tap.open("out", 1)
         assert farm.wait(job, "completed")["node"] == first
-        rows = one_history(farm, job)
-        assert rows[-1]["attempt"] == 1
-        assert kinds(farm, job).count("granted") == 1
-        _whole(farm, "out.mp4")
-        nothing_left(farm)
-        replay(farm)
+        _end(farm, job, 1)
 
 
 def test_p4_the_attempt_of_a_lost_node_comes_back_behind_and_is_given_up(tmp_path: Path) -> None:
-    with two_agents(tmp_path) as farm:
-        job = paced(farm, "out.mp4")
-        first = farm.wait(job, "running")["node"]
+    tap = Tap(0.2, 0.6)
+    with two_agents(tmp_path, tap) as (farm, job, first):
         slow = engine(farm, job)
         silence(farm, first)
-        slow.suspend()
-        successor(farm, job)
-        until("the successor to be further", lambda: out_time_s(farm, job) > 3.0)
-        slow.resume()
+        assert successor(farm, job)["node"] == other(farm, first)
+        until("the successor to be further", lambda: out_time_s(farm, job) > 20.0)
         voice(farm, first)
         until("attempt 1 to be given up", lambda: "given_up" in kinds(farm, job))
         until("its engine to end", lambda: not slow.is_running())
+        tap.open("out", 2)
         assert farm.wait(job, "completed")["node"] == other(farm, first)
-        assert one_history(farm, job)[-1]["attempt"] == 2
-        _whole(farm, "out.mp4")
-        nothing_left(farm)
-        replay(farm)
+        _end(farm, job, 2)
 
 
 def test_p2_the_attempt_of_a_lost_node_comes_back_while_its_successor_publishes(tmp_path: Path) -> None:
-    with two_agents(tmp_path, slow_rename_s=1.5) as farm:
-        job = paced(farm, "out.mp4")
-        first = farm.wait(job, "running")["node"]
-        slow = engine(farm, job)
+    tap = Tap(0.6, 0.2)
+    with two_agents(tmp_path, tap, slow_rename_s=3.0) as (farm, job, first):
         silence(farm, first)
-        slow.suspend()
+        successor(farm, job)
+        tap.open("out", 2)
         until("the successor to hold the grant", lambda: "granted" in kinds(farm, job))
         assert farm.state(job) == "running"
-        slow.resume()
         voice(farm, first)
+        until("the first node to be heard", lambda: all(node["state"] == "ready" for node in farm.nodes()))
+        assert farm.state(job) == "running", "the rename takes its time, and the one who came back changes nothing"
         assert farm.wait(job, "completed")["node"] == other(farm, first)
-        assert one_history(farm, job)[-1]["attempt"] == 2
-        assert kinds(farm, job).count("granted") == 1
-        _whole(farm, "out.mp4")
-        nothing_left(farm)
-        replay(farm)
+        _end(farm, job, 2)
 
 
 def test_p4_the_attempt_of_a_lost_node_comes_back_when_its_successor_is_done(tmp_path: Path) -> None:
-    with two_agents(tmp_path) as farm:
-        job = paced(farm, "out.mp4")
-        first = farm.wait(job, "running")["node"]
-        slow = engine(farm, job)
+    tap = Tap(0.6, 0.2)
+    with two_agents(tmp_path, tap) as (farm, job, first):
         silence(farm, first)
-        slow.suspend()
+        successor(farm, job)
+        tap.open("out", 2)
         farm.wait(job, "completed")
         made = (farm.media / "out.mp4").stat()
-        slow.resume()
+        assert len(engines(farm, job)) == 1
         voice(farm, first)
         nothing_left(farm)
-        now = (farm.media / "out.mp4").stat()
-        assert (now.st_ino, now.st_mtime_ns) == (made.st_ino, made.st_mtime_ns), "the output was touched again"
-        rows = one_history(farm, job)
-        assert rows[-1]["after"] == "completed"
-        assert farm.job(job)["attempt"] == 2
-        _whole(farm, "out.mp4")
-        replay(farm)
+        untouched(farm.media / "out.mp4", made)
+        _end(farm, job, 2)
 
 
 def test_p4_a_finished_attempt_of_a_lost_node_publishes_nothing_when_its_successor_is_done(tmp_path: Path) -> None:
-    with two_agents(tmp_path) as farm:
-        job = paced(farm, "out.mp4")
-        first = farm.wait(job, "running")["node"]
+    tap = Tap(0.6, 0.2)
+    with two_agents(tmp_path, tap) as (farm, job, first):
         silence(farm, first)
+        successor(farm, job)
+        tap.open_all()
         farm.wait(job, "completed")
         made = (farm.media / "out.mp4").stat()
         until("attempt 1 to have ended too", lambda: not farm.job_processes())
         voice(farm, first)
         nothing_left(farm)
-        now = (farm.media / "out.mp4").stat()
-        assert (now.st_ino, now.st_mtime_ns) == (made.st_ino, made.st_mtime_ns), "the output was touched again"
-        assert one_history(farm, job)[-1]["attempt"] == 2
-        replay(farm)
+        untouched(farm.media / "out.mp4", made)
+        _end(farm, job, 2)
 
 
 def test_p11_a_node_that_was_lost_and_alone_goes_on_with_its_attempt(tmp_path: Path) -> None:
-    with Farm(tmp_path) as farm:
-        lay_clip(farm)
+    with Farm(tmp_path) as farm, Tap() as tap:
         farm.start_master()
         farm.start_agent("a", "--allow-run")
-        job = paced(farm, "out.mp4")
+        job = tapped(farm, tap, "out")
         farm.wait(job, "running")
         going = engine(farm, job)
         silence(farm, "a")
         until("the node to be lost", lambda: farm.nodes()[0]["state"] == "lost")
         assert farm.state(job) == "queued"
-        farm.agents["a"].signal(signal.SIGCONT)
+        voice(farm, "a")
         assert farm.wait(job, "running")["attempt"] == 1
         assert going.is_running()
+        tap.open_all()
         assert farm.wait(job, "completed")["attempt"] == 1
-        one_history(farm, job)
-        nothing_left(farm)
-        replay(farm)
+        _end(farm, job, 1)
