@@ -109,7 +109,7 @@ class _Village:
         recipes = farm.folder / "recipes"
         recipes.mkdir()
         (recipes / "quick.toml").write_text(SCENARIO)
-        farm.hub_port = _free_port()
+        farm.hub_port = free_port()
 
     # ---- keeping it going ----
 
@@ -236,7 +236,8 @@ def _names(folder: Path) -> Iterator[Path]:
     yield from folder.iterdir() if folder.is_dir() else ()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this host that nobody has."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])

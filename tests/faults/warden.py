@@ -67,6 +67,8 @@ class Warden:
         self.counts: Counter[tuple[str, str]] = Counter()
         self.hit = ""  # what was about to be done where it was killed
         self._began = False
+        self._holding = ""
+        self._held: list[_Call] = []
         self._over = threading.Event()
         self._listener = _take_listener(process, file)
         self._thread = threading.Thread(target=self._serve, name=f"warden of {program}", daemon=True)
@@ -77,6 +79,21 @@ class Warden:
         self._over.set()
         self._thread.join()
         os.close(self._listener)
+
+    def hold(self, what: str) -> None:
+        """From now on let the program's own calls of this kind, or this name, stand still, as a disk that hangs does."""
+        self._holding = what
+
+    def release(self) -> None:
+        """Let them be made."""
+        self._holding, held, self._held = "", self._held, []
+        for call in held:
+            self._answer(call)
+
+    @property
+    def holds(self) -> bool:
+        """Whether a call stands still."""
+        return bool(self._held)
 
     def _serve(self) -> None:
         poll = select.poll()
@@ -117,6 +134,9 @@ class Warden:
         if call.name in ("clone", "clone3") and _makes_thread(call):
             return True
         kind = KIND_OF[call.name]
+        if caller == self.process and self._holding in (kind, call.name):
+            self._held.append(call)
+            return False
         for program, victim in self._whose(caller, kind):
             self.counts[program, kind] += 1
             if self.point == Point(program, kind, self.counts[program, kind]) and not self.hit:
