@@ -17,10 +17,12 @@ KINDS: dict[str, tuple[str, ...]] = {
     "rename": ("rename", "renameat", "renameat2", "link", "linkat"),
     "send": ("sendto", "sendmsg", "sendmmsg"),
     "exec": ("execve", "execveat", "fork", "vfork", "clone", "clone3"),
+    "commit": ("pwrite64",),
     "remove": ("unlink", "unlinkat", "rmdir"),
 }
 _NUMBERS: dict[str, dict[str, int]] = {
     "x86_64": {
+        "pwrite64": 18,
         "sendto": 44,
         "sendmsg": 46,
         "clone": 56,
@@ -45,6 +47,7 @@ _NUMBERS: dict[str, dict[str, int]] = {
         "unlinkat": 35,
         "linkat": 37,
         "renameat": 38,
+        "pwrite64": 68,
         "fsync": 82,
         "fdatasync": 83,
         "sendto": 206,

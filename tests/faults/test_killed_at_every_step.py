@@ -1,4 +1,4 @@
-"""kill -9 of master, agent and guard just before the n-th fsync, rename, send, exec and removal of a job's life.
+"""kill -9 of master, agent and guard just before the n-th fsync, rename, send, exec, commit and removal of a job's life.
 
 FAULTS=full takes every n; otherwise a sample of each kind, spread evenly, chosen by a seed that is printed. docs/faults.md
 tells how a point is counted and which moments the points are.
@@ -19,7 +19,7 @@ from faults.life import live
 from faults.warden import Point
 
 STEPS = [
-    *(("master", kind) for kind in ("fsync", "rename", "send", "remove")),
+    *(("master", kind) for kind in ("commit", "fsync", "rename", "send", "remove")),
     *(("agent", kind) for kind in ("fsync", "rename", "send", "exec", "remove")),
     *(("guard", kind) for kind in ("fsync", "rename", "exec")),
 ]

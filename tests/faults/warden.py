@@ -6,7 +6,8 @@ call itself, over all threads of the program: nothing that a kill could fall bet
 nothing durable and say nothing to anybody.
 
 Calls are told apart by who makes them: the program itself, or the guard of an attempt below it. An engine is left alone.
-A child that has been made and has not yet become another program counts as its parent's "exec".
+A child that has been made and has not yet become another program counts as its parent's "exec". SQLite writes a
+transaction page by page: the first of a row of such writes counts as "commit", the others do not.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class Warden:
         self.counts: Counter[tuple[str, str]] = Counter()
         self.hit = ""  # what was about to be done where it was killed
         self._began = False
+        self._last: dict[int, str] = {}  # what each thread called last
         self._holding = ""
         self._held: list[_Call] = []
         self._over = threading.Event()
@@ -133,7 +135,10 @@ class Warden:
             return True
         if call.name in ("clone", "clone3") and _makes_thread(call):
             return True
+        before, self._last[call.thread] = self._last.get(call.thread), call.name
         kind = KIND_OF[call.name]
+        if kind == "commit" and before == call.name:
+            return True
         if caller == self.process and self._holding in (kind, call.name):
             self._held.append(call)
             return False
