@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+from whole.pace import lay_clip, paced
 from whole.ranked import completed, lay_speck, out_of_rank, shuffled, starts, submit
-from whole.scene import lay_clip, paced
 
 from daemons import Farm
 

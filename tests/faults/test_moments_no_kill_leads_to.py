@@ -16,6 +16,7 @@ from faults.story import Story, out_time_s
 from daemons import until
 from ffrtmp import wire
 
+pytestmark = pytest.mark.timeout(300)
 Tell = Callable[..., Story]
 
 

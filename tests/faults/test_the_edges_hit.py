@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from faults.ledger import Ledger
 from faults.life import Edge
@@ -15,9 +17,10 @@ def test_p10_every_edge_of_the_table_was_taken(ledger: Ledger, capsys: pytest.Ca
     hit = {edge for entry in entries for edge in entry.edges}
     by_kills = {edge for entry in entries if entry.hit for edge in entry.edges}
     missing = sorted((f"{old or 'nothing'} -> {new}" for old, new in every - hit), key=str)
-    points = [entry for entry in entries if entry.hit]
+    kills = Counter(entry.name.rpartition(" ")[0] for entry in entries if entry.hit)
     with capsys.disabled():
-        print(f"\n{len(points)} points at which a program was killed", end="")
+        told = ", ".join(f"{step} {count}" for step, count in kills.items())
+        print(f"\n{kills.total()} kills: {told or 'none'}", end="")
         print(f"; {len(every & hit)} of {len(every)} edges, {len(every & by_kills)} of them by kills", end="")
         print(f"; missing: {', '.join(missing) or 'none'}", end="", flush=True)
         for old, new in sorted(every & hit, key=str):

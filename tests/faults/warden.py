@@ -175,6 +175,10 @@ def _take_listener(process: int, file: Path) -> int:
     """The listener's descriptor, out of the process that installed the filter."""
     ends = time.monotonic() + _DEADLINE_S
     while not (file.exists() and file.read_text().endswith("\n")):
+        gone = _state(process) == "Z"
+        assert not gone, (
+            "this kernel, or what contains these tests, has no seccomp notifications: see the program's log"
+        )
         assert time.monotonic() < ends, "the program did not install its filter"
         time.sleep(0.005)
     libc = ctypes.CDLL(None, use_errno=True)
@@ -196,11 +200,22 @@ def _process_of(thread: int) -> int:
 
 
 def _parent(process: int) -> int:
+    fields = _fields(process)
+    return int(fields[1]) if fields else 0
+
+
+def _state(process: int) -> str:
+    """The letter that ps shows; Z too for one that is gone."""
+    fields = _fields(process)
+    return fields[0] if fields else "Z"
+
+
+def _fields(process: int) -> list[str]:
     try:
         text = Path(f"/proc/{process}/stat").read_text()
     except OSError:
-        return 0
-    return int(text[text.rindex(")") + 2 :].split()[1])
+        return []
+    return text[text.rindex(")") + 2 :].split()
 
 
 def _words(process: int) -> list[str]:
