@@ -151,6 +151,8 @@ class Farm:
             if attempt is not None and not attempt.accepted:
                 attempt = sessions.accepted(world, attempt)  # who asks is there: its Accepted was lost
             publish.requested(world, event, attempt)
+        elif attempt is None and (event.uuid, event.number) in world.contacts[event.node].offered:
+            return  # it waits to be adopted, and what became of it is said again after that
         elif isinstance(event, ev.Published):
             publish.published(world, event, attempt)
             world.effects.append(SendAck(event.node, event.item))

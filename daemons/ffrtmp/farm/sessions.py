@@ -263,11 +263,16 @@ def _found(job: Job, report: Report, node: str) -> Attempt:
 
 
 def adopt(world: World, event: Adopt) -> None:
-    """A job that a restored store has never heard of, offered by the node that runs it."""
+    """A job that a restored store has never heard of, offered by the node that runs it. The order is its answer."""
     contact = world.contacts[event.node]
     identity = (event.uuid, event.number)
-    if identity not in contact.offered or identity in world.by_identity:
-        return  # it was not asked for, or is offered twice
+    there = world.by_identity.get(identity)
+    if there is not None:
+        if world.attempts[there].node == event.node:
+            world.order(world.attempts[there])  # offered twice: the answer was lost
+        return
+    if identity not in contact.offered:
+        return  # it was not asked for; the next heartbeat that names it gets an order
     known = world.jobs.get(world.by_uuid.get(event.uuid, 0))
     report = Report(event.uuid, event.job, event.number, "running")
     beat = Beat(report.stage, report.phase, 0.0, 0)
@@ -279,9 +284,11 @@ def adopt(world: World, event: Adopt) -> None:
         job = _adopted(world, event)
         attempt = replace(_found(job, report, event.node), doubted=False)
     world.attempts.put(attempt.id, attempt)
-    _write_beats(world, event.node, {**contact.beats, attempt.id: beat})
-    if known is not None:
-        recovery.returned(world, attempt, beat)
+    world.contacts.put(
+        event.node, replace(contact, beats={**contact.beats, attempt.id: beat}, offered=contact.offered - {identity})
+    )
+    if known is None or recovery.returned(world, attempt, beat):
+        world.order(world.attempts[attempt.id])
 
 
 def _adopted(world: World, event: Adopt) -> Job:
