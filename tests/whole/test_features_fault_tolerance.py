@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from clips import generated
 from whole.film_server import serving
-from whole.scene import decodes, engines, lay_clip, nothing_left, one_history, other, out_time_s, paced
+from whole.pace import lay_clip, paced
+from whole.scene import decodes, engines, nothing_left, one_history, other, out_time_s
 
 from daemons import Farm, until
 

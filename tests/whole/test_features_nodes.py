@@ -8,7 +8,8 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from whole.scene import engines, lay_clip, out_time_s, paced
+from whole.pace import lay_clip, paced
+from whole.scene import engines, out_time_s
 
 from daemons import Daemon, Farm, until
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from whole.pace import lay_clip, paced
 from whole.ranked import completed, lay_speck, out_of_rank, shuffled, starts, submit
-from whole.scene import lay_clip, paced
 
 from daemons import Farm, until
 

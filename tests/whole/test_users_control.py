@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
-from whole.scene import engines, kinds, lay_clip, nothing_left, out_time_s, paced
+from whole.pace import lay_clip, paced
+from whole.scene import engines, kinds, nothing_left, out_time_s
 
 from daemons import Farm, until
 
