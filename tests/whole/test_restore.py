@@ -40,6 +40,7 @@ class Story:
     waits: int  # known, and waits for a node with a label
     new_runs: int  # unknown to the backup, and runs
     new_ends: int  # unknown to the backup, and ends while the master is stopped
+    new_fails: int  # unknown to the backup, and its attempt fails while the master is stopped
     new_done: int  # unknown to the backup, and done
     engines: dict[int, psutil.Process]
     uuids: dict[int, str]
@@ -57,18 +58,19 @@ def _until_the_restore(farm: Farm, tap: Tap) -> Story:
     backup = farm.folder / "master" / "backup.db"
     farm.ctl("db", "backup", str(backup), check=True)
     new_done = short(farm, "new-done")
-    new_runs, new_ends = tapped(farm, tap, "new-runs"), tapped(farm, tap, "new-ends")
-    for job in (new_runs, new_ends):
+    new_runs, new_ends, new_fails = (tapped(farm, tap, f"new-{name}") for name in ("runs", "ends", "fails"))
+    for job in (new_runs, new_ends, new_fails):
         farm.wait(job, "running")
     farm.wait(new_done, "completed")
-    uuids = {job: str(farm.job(job)["uuid"]) for job in (done, runs, waits, new_runs, new_ends, new_done)}
-    running = {job: engine(farm, job) for job in (runs, new_runs)}
-    assert engine(farm, new_ends).is_running()
+    uuids = {job: str(farm.job(job)["uuid"]) for job in (done, runs, waits, new_runs, new_ends, new_fails, new_done)}
+    running = {job: engine(farm, job) for job in (runs, new_runs, new_ends, new_fails)}
     assert farm.master is not None
     farm.master.stop()
     tap.open("new-ends")
-    until("a job to end while the master is away", lambda: not engines(farm, new_ends))
-    return Story(farm, tap, backup, done, runs, waits, new_runs, new_ends, new_done, running, uuids)
+    running[new_fails].kill()
+    until("two jobs to end while the master is away", lambda: not engines(farm, new_ends) + engines(farm, new_fails))
+    until("the failure to wait in the outbox", lambda: list(farm.folder.glob("agent-*/outbox/*.ended")))
+    return Story(farm, tap, backup, done, runs, waits, new_runs, new_ends, new_fails, new_done, running, uuids)
 
 
 def _by_ffrtmpctl(story: Story) -> None:
@@ -159,6 +161,12 @@ def _what_it_did_not_know(story: Story) -> None:
     farm.wait(ended, "completed")
     assert one_history(farm, ended)[-1]["attempt"] == 1
     whole(farm, "new-ends")
+    failed = int(_find(farm, story.uuids[story.new_fails])["job"])
+    farm.wait(failed, "completed")
+    (failure,) = [row["failure"]["line"] for row in farm.history(failed) if row["kind"] == "failed"]
+    assert "vanished" not in failure, "what became of its attempt was taken"
+    assert one_history(farm, failed)[-1]["attempt"] > 2, "numbers that may have been used are skipped"
+    whole(farm, "new-fails")
     decodes(farm.media / "new-done.mp4")
 
 
