@@ -57,7 +57,8 @@ def _refuse_running(context: Context) -> None:
 def _program() -> str:
     """The master's program, beside this one or on the path."""
     beside = (Path(each).with_name(PROGRAM) for each in (Path(sys.argv[0]).resolve(), sys.executable))
-    found = next((str(each) for each in beside if each.is_file()), None) or shutil.which(PROGRAM)
+    places = [str(each) if each.is_file() else None for each in beside]
+    found = places[0] or shutil.which(PROGRAM) or places[1]
     if found is None:
         hint = "run this on the master's host, where the package ffrtmp-master is"
         raise FarmError(f"{PROGRAM} is not installed here", hint=hint)

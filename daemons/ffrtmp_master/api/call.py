@@ -48,7 +48,9 @@ class Service:
     backend: Backend
     bounds: Bounds = field(default_factory=Bounds)
     now: Callable[[], float] = time.time
-    log_grace_s: float = 2.0  # how long after a job's end its log may still grow
+    log_grace_s: float = (
+        10.0  # how long after an attempt's end its log may still grow, where the agent has not said that it is whole
+    )
     in_flight: dict[tuple[str, str], tuple[str, Future[Reply]]] = field(default_factory=dict)
 
 
