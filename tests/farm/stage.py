@@ -80,7 +80,7 @@ class Host:
         self.up = self.accepts = self.obeys = self.publishes = True
         self.locals: dict[tuple[str, int], Local] = {}
         self.heard: list[fx.Effect] = []
-        self.outbox: dict[str, ev.Event] = {}
+        self.outbox: dict[str, ev.Published | ev.NotPublished | ev.Ended] = {}
         self.seen = ("", 0, 0)
 
     # ---- what it says --------------------------------------------------------------------------------------------
@@ -211,6 +211,10 @@ class Host:
         self.outbox[item] = event
         return event
 
+    def unsaid(self) -> list[ev.Event]:
+        """What is in the outbox, as it is said in the present session."""
+        return [replace(item, connection=self.connection, session=self.session) for item in self.outbox.values()]
+
     # ---- what it hears -------------------------------------------------------------------------------------------
 
     def hear(self, effect: fx.Effect) -> list[ev.Event]:
@@ -245,7 +249,7 @@ class Host:
             return []
         self.session = welcome.session
         self.next_beat_s = self.stage.now_s + 1.0
-        said: list[ev.Event] = [replace(item, session=self.session) for item in self.outbox.values()]
+        said = self.unsaid()
         for directive in welcome.directives:
             local = self.locals.get((directive.uuid, directive.number))
             if local is not None and directive.action == "stop" and self.obeys:
@@ -319,6 +323,9 @@ class Stage:
         self.look()
         for effect in effects:
             self._deliver(effect)
+        for host in self.hosts.values():
+            if host.up and host.session:  # heartbeats are answered with the turn's number
+                host.seen = (self.world.lineage, self.turns, int(self.world.value("next_job")) - 1)
         return effects
 
     def _apply(self, event: ev.Event) -> list[fx.Effect]:
@@ -345,8 +352,6 @@ class Stage:
                 mine = mine or (contact is not None and contact.connection == host.connection)
             if mine and host.up:
                 self.mail += host.hear(effect)
-                if not isinstance(effect, fx.SendSorry):
-                    host.seen = (self.world.lineage, self.turns, int(self.world.value("next_job")) - 1)
 
     def settle(self) -> None:
         """Let everything be heard and answered that is on its way."""
@@ -372,7 +377,7 @@ class Stage:
             if host.up and self.now_s >= host.next_beat_s:
                 host.next_beat_s = self.now_s + 1.0
                 said.append(host.beat_event() if host.session else host.hello_event())
-                said += [replace(item, session=host.session) for item in host.outbox.values() if host.session]
+                said += host.unsaid() if host.session else []
         return said
 
     def until(self, what: Callable[[], bool], within_s: float = 120.0) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .job import Attempt, Job, State
+from .job import Attempt, Job, State, Want
 from .placement import could_ever, obstacle
 from .queue import rank
 from .world import World
@@ -67,6 +67,11 @@ def _ahead(world: World, job: Job) -> int:
 def _between(world: World, job: Job) -> Why:
     cause = f"{job.failure.reason.value}: {job.failure.line}" if job.failure else "its node was lost"
     left = max(0.0, job.due_s - world.now_s)
+    fenced = [a.node for a in world.attempts_of(job.number) if a.fence_s > world.now_s]
+    if fenced:
+        return Why(
+            f"its engine on {fenced[-1]}, which was lost, may run for another {left:.0f} s; it starts anew after that"
+        )
     if job.verdict is None:
         tried = f"{job.failures} of {job.terms.max_retries + 1} tries failed"
         hint = job.failure.hint if job.failure else ""
@@ -94,10 +99,15 @@ def _there(world: World, job: Job, attempt: Attempt | None) -> Why:
             f"it is settled when {attempt.node} is back, by a node that shares the storage, or by: "
             f"ffrtmpctl nodes remove {attempt.node}",
         )
+    if attempt.want is Want.STOP:
+        lost = attempt.doubted
+        hint = f"ffrtmpctl nodes remove {attempt.node}, if that node is gone for good" if lost else ""
+        return Why(f"it is being stopped on {attempt.node}{', which is lost' if lost else ''}", hint)
     if job.state is State.RESUMING:
         return Why(f"it was released and waits for CPU on {attempt.node}, where its memory is")
     if job.state is State.PAUSED:
-        return Why(f"it is held by a user on {attempt.node}", f"ffrtmpctl jobs resume {job.number}")
+        lost = ", which is lost" if attempt.doubted else ""
+        return Why(f"it is held by a user on {attempt.node}{lost}", f"ffrtmpctl jobs resume {job.number}")
     if job.state is State.ASSIGNED:
         return Why(f"it was handed out to {attempt.node}, which has not said yet that it took it")
     return Why(f"attempt {attempt.number} runs on {attempt.node}, the fitting node with the most room at its start")

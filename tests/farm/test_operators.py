@@ -1,0 +1,140 @@
+"""What operators do with nodes, and the bounds of a submission."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from farm.stage import ROOM, Stage, terms
+
+from ffrtmp.farm import effects as fx
+from ffrtmp.farm import events as ev
+from ffrtmp.farm.job import Priority, Queue, Reason, State
+
+RARE = frozenset({"rare"})
+
+
+def test_a_drained_node_finishes_its_jobs_and_takes_no_new_ones():
+    stage = Stage()
+    a = stage.node("a")
+    first = stage.submit()
+    answer = stage.ask(ev.DrainNode(0, "a", True))
+    assert answer.status == 200 and "1 still run" in answer.detail
+    second = stage.submit()
+    assert (stage.state(first), stage.state(second)) == (State.RUNNING, State.QUEUED)
+    a.verified(first)
+    assert stage.state(first) is State.COMPLETED
+    stage.ask(ev.DrainNode(0, "a", False))
+    assert stage.state(second) is State.RUNNING
+    assert stage.ask(ev.DrainNode(0, "z", True)).status == 404
+
+
+def test_removing_a_node_gives_its_jobs_to_others_and_refuses_its_key():
+    stage = Stage()
+    a = stage.node("a")
+    job = stage.submit()
+    stage.node("b")
+    answer = stage.ask(ev.RemoveNode(0, "a"))
+    assert answer.status == 409 and "--force" in answer.hint
+    effects = stage.turn(ev.RemoveNode(77, "a", force=True))
+    assert fx.AttemptOver((job, 1), "given_up") in effects
+    stage.settle()
+    assert stage.where(job) == "b"
+    assert stage.job(job).lost == () and stage.job(job).failures == 0
+    effects = stage.turn(a.beat_event())
+    assert [type(e).__name__ for e in effects] == ["SendNoSession"]
+    assert stage.ask(ev.RemoveNode(0, "a")).status == 404
+
+
+def test_labels_of_the_operator_count_like_those_of_the_node():
+    stage = Stage()
+    stage.node("a")
+    job = stage.submit(terms(labels=RARE))
+    assert stage.state(job) is State.QUEUED
+    assert stage.ask(ev.LabelNode(0, "a", RARE)).status == 200
+    assert stage.state(job) is State.RUNNING
+    assert stage.ask(ev.LabelNode(0, "z", RARE)).status == 404
+
+
+def test_a_ticket_is_for_a_name_that_is_free_or_for_a_node_that_is_there():
+    stage = Stage()
+    stage.node("a")
+    assert stage.ask(ev.Invite(0)).status == 201
+    assert stage.ask(ev.Invite(0, "b")).status == 201
+    assert stage.ask(ev.Invite(0, "a")).status == 409
+    assert stage.ask(ev.Invite(0, "a", replace="a")).status == 201
+    assert stage.ask(ev.Invite(0, "b", replace="z")).status == 404
+
+
+# ---- submissions -------------------------------------------------------------------------------------------------
+
+
+def test_a_strict_job_that_no_node_could_run_is_rejected_with_the_reason():
+    stage = Stage()
+    stage.node("a")
+    answer = stage.ask(ev.Submit(0, (stage.new(terms(8000), strict=True),)))
+    assert answer.states == (State.REJECTED,)
+    row = stage.history.rows[-1]
+    assert row.failure is not None and row.failure.reason is Reason.CAPABILITY_MISMATCH
+    assert "a: 4 of 4 cores are free, 8 are needed" in row.failure.line
+    assert stage.cancel(answer.jobs[0]).status == 404
+
+
+def test_a_strict_job_that_a_full_drained_or_lost_node_could_run_waits():
+    stage = Stage()
+    a = stage.node("a", replace(ROOM, slots=1))
+    stage.submit()
+    stage.lose(a)
+    stage.ask(ev.DrainNode(0, "a", True))
+    job = stage.submit(strict=True)
+    assert stage.state(job) is State.QUEUED
+
+
+def test_a_job_that_no_node_could_run_waits_and_runs_when_one_comes():
+    stage = Stage()
+    job = stage.submit(terms(labels=RARE))
+    assert "no node is known" in stage.why(job)
+    stage.node("a")
+    assert "it has no label rare" in stage.why(job)
+    stage.node("b", replace(ROOM, labels=RARE))
+    assert stage.where(job) == "b"
+
+
+def test_a_batch_is_taken_whole_or_not_at_all():
+    stage = Stage()
+    answer = stage.ask(ev.Submit(0, tuple(stage.new() for _ in range(5))))
+    assert (answer.status, answer.jobs) == (201, (1, 2, 3, 4, 5))
+    assert answer.states == (State.QUEUED,) * 5
+    clash = (stage.new(output="r1:x"), stage.new(output="r1:y"), stage.new(output="r1:x"))
+    answer = stage.ask(ev.Submit(0, clash))
+    assert answer.status == 409 and not answer.jobs and "{index}" in answer.hint
+    taken = (stage.new(output="r1:z"), stage.new(output="r1:w", taken_by=3))
+    answer = stage.ask(ev.Submit(0, taken))
+    assert answer.status == 409 and "job 3" in answer.detail
+    assert len(stage.world.jobs) == 5 and stage.world.value("next_job") == 6
+
+
+def test_p12_no_more_jobs_are_open_than_the_bound_says():
+    stage = Stage(waiting_max=3)
+    assert stage.ask(ev.Submit(0, tuple(stage.new() for _ in range(4)))).status == 503
+    assert stage.ask(ev.Submit(0, tuple(stage.new() for _ in range(3)))).status == 201
+    answer = stage.ask(ev.Submit(0, (stage.new(),)))
+    assert answer.status == 503 and "bound is 3" in answer.detail
+    stage.cancel(1)
+    assert stage.ask(ev.Submit(0, (stage.new(),))).status == 201
+
+
+def test_p12_no_more_kinds_of_jobs_wait_than_the_bound_says():
+    stage = Stage(lanes_max=2)
+    stage.submit(terms(1000))
+    stage.submit(terms(2000))
+    assert stage.ask(ev.Submit(0, (stage.new(terms(3000)),))).status == 503
+    assert stage.submit(terms(1900)) == 3, "it is rounded up to a kind that is there"
+
+
+def test_requirements_are_rounded_up_to_classes():
+    stage = Stage()
+    gib = 1 << 30
+    job = stage.submit(terms(1001, memory_bytes=gib + 1, scratch_bytes=1, queue=Queue.BATCH, priority=Priority.LOW))
+    need = stage.job(job).terms.requirements
+    assert (need.cpu_milli, need.memory_bytes, need.scratch_bytes) == (1250, gib + (256 << 20), gib)
+    assert stage.job(stage.submit(terms(4100))).terms.requirements.cpu_milli == 5000

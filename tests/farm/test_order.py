@@ -1,0 +1,236 @@
+"""Who starts first: queue, priority, arrival; ageing; reservation; and whom nobody may delay (P7)."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from farm.stage import ROOM, Stage, terms
+
+from ffrtmp.farm import events as ev
+from ffrtmp.farm.job import Priority, Queue, State
+
+ONE_SLOT = replace(ROOM, slots=1)
+GPU = frozenset({"h264_nvenc"})
+
+
+def starts(stage: Stage) -> list[int]:
+    """The jobs in the order in which they were handed out for the first time."""
+    return list(dict.fromkeys(r.job for r in stage.history.rows if r.kind == "assigned"))
+
+
+def run_all(stage: Stage, node: str = "a") -> None:
+    """Let a node with one slot finish one job after the other."""
+    host = stage.hosts[node]
+    while host.locals:
+        host.verified(next(iter(host.locals.values())).job)
+
+
+def test_p7_jobs_start_in_exact_order_of_queue_priority_and_arrival():
+    stage = Stage()
+    ranks = [(q, p) for q in Queue for p in Priority] * 34
+    random.Random(7).shuffle(ranks)
+    wanted = []
+    for number, (queue, priority) in enumerate(ranks[:300], 1):
+        assert stage.submit(terms(queue=queue, priority=priority)) == number
+        wanted.append((queue, priority, number))
+    stage.node("a", ONE_SLOT)
+    run_all(stage)
+    assert starts(stage) == [number for _queue, _priority, number in sorted(wanted)]
+
+
+def test_ageing_lifts_a_job_one_step_an_interval_but_never_into_live():
+    stage = Stage(ageing_interval_s=3600.0)
+    old = stage.submit(terms(queue=Queue.BATCH, priority=Priority.LOW))
+    stage.now_s += 3 * 3600.0
+    three_steps_up = stage.submit(terms(queue=Queue.DEFAULT, priority=Priority.LOW))
+    better = stage.submit(terms(queue=Queue.DEFAULT, priority=Priority.MEDIUM))
+    stage.node("a", ONE_SLOT)
+    run_all(stage)
+    assert starts(stage) == [better, old, three_steps_up]  # old has come level with the others and arrived first
+
+    stage = Stage(ageing_interval_s=3600.0)
+    ancient = stage.submit(terms(queue=Queue.BATCH))
+    stage.now_s += 1000 * 3600.0
+    new_high = stage.submit(terms(priority=Priority.HIGH))
+    live = stage.submit(terms(queue=Queue.LIVE, priority=Priority.LOW))
+    stage.node("a", ONE_SLOT)
+    run_all(stage)
+    assert starts(stage) == [live, ancient, new_high]
+
+
+def test_without_ageing_a_batch_job_waits_for_all_others():
+    stage = Stage(ageing_interval_s=0.0)
+    batch = stage.submit(terms(queue=Queue.BATCH))
+    stage.now_s += 1e6
+    default = stage.submit(terms(priority=Priority.LOW))
+    stage.node("a", ONE_SLOT)
+    run_all(stage)
+    assert starts(stage) == [default, batch]
+
+
+def test_p7_a_gpu_job_at_the_head_delays_no_cpu_job():
+    stage = Stage()
+    gpu = stage.submit(terms(encoders=GPU, queue=Queue.LIVE, priority=Priority.HIGH))
+    cpu = stage.submit(terms(queue=Queue.BATCH, priority=Priority.LOW))
+    stage.node("a")
+    assert stage.state(cpu) is State.RUNNING
+    assert stage.state(gpu) is State.QUEUED
+    stage.node("g", replace(ROOM, encoders=GPU))
+    assert stage.where(gpu) == "g"
+
+
+def test_a_retried_job_keeps_its_place_before_later_ones():
+    stage = Stage()
+    a = stage.node("a", ONE_SLOT)
+    first, second, third = stage.submit(), stage.submit(), stage.submit()
+    a.fail(first)
+    assert stage.state(second) is State.RUNNING
+    stage.pass_s(6)
+    a.verified(second)
+    assert stage.state(first) is State.RUNNING
+    assert stage.state(third) is State.QUEUED
+
+
+def test_a_paused_queue_starts_nothing_and_delays_no_other():
+    stage = Stage()
+    stage.ask(ev.SetQueue(0, Queue.DEFAULT, True))
+    held = stage.submit()
+    batch = stage.submit(terms(queue=Queue.BATCH))
+    stage.node("a")
+    assert stage.state(held) is State.QUEUED
+    assert stage.state(batch) is State.RUNNING
+    assert "queue default is paused" in stage.why(held)
+    stage.ask(ev.SetQueue(0, Queue.DEFAULT, False))
+    assert stage.state(held) is State.RUNNING
+
+
+def test_a_waiting_job_can_be_moved_to_another_queue_or_priority():
+    stage = Stage()
+    a = stage.node("a", ONE_SLOT)
+    running, first, second = stage.submit(), stage.submit(), stage.submit()
+    assert stage.ask(ev.Update(0, second, priority=Priority.HIGH)).status == 200
+    assert stage.ask(ev.Update(0, running, priority=Priority.HIGH)).status == 409
+    a.verified(running)
+    assert stage.state(second) is State.RUNNING
+    assert stage.ask(ev.Update(0, first, queue=Queue.BATCH)).status == 200
+    assert stage.job(first).terms.queue is Queue.BATCH
+    assert stage.ask(ev.Update(0, 999)).status == 404
+
+
+# ---- reservation -------------------------------------------------------------------------------------------------
+
+
+def crowd(stage: Stage, node: str = "a", small: int = 4) -> int:
+    """A node that is busy with small jobs; the number of a wide job that waits for all of its cores."""
+    stage.node(node)
+    for _ in range(small):
+        stage.submit()
+    return stage.submit(terms(4000))
+
+
+def starve(stage: Stage) -> None:
+    """Time passes, and then better-ranked small jobs come."""
+    stage.pass_s(906, 6.0)
+    for _ in range(20):
+        stage.submit(terms(priority=Priority.HIGH))
+
+
+def finish_one(stage: Stage, node: str = "a") -> None:
+    host = stage.hosts[node]
+    host.verified(next(iter(host.locals.values())).job)
+
+
+def test_a_wide_job_that_starves_gets_one_node_to_itself_in_the_end():
+    stage = Stage(reserve_after_s=900.0)
+    wide = crowd(stage)
+    stage.submit(terms(priority=Priority.HIGH))
+    finish_one(stage)
+    assert len(stage.hosts["a"].locals) == 4, "before it starves, others go first"
+    starve(stage)
+    assert stage.world.reservation is not None and stage.world.reservation.job == wide
+    for _ in range(4):
+        finish_one(stage)
+    assert stage.state(wide) is State.RUNNING
+    assert stage.world.reservation is None
+    finish_one(stage)
+    assert len(stage.hosts["a"].locals) == 4, "the reservation has ended with its job's waiting"
+
+
+def test_a_live_job_is_never_held_up_by_a_reservation():
+    stage = Stage(reserve_after_s=900.0)
+    wide = crowd(stage)
+    starve(stage)
+    finish_one(stage)
+    assert len(stage.hosts["a"].locals) == 3, "nothing else starts on the reserved node"
+    live = stage.submit(terms(queue=Queue.LIVE))
+    assert stage.state(live) is State.RUNNING
+    assert stage.state(wide) is State.QUEUED
+
+
+def test_only_one_node_is_reserved_at_a_time():
+    stage = Stage(reserve_after_s=900.0)
+    wide = crowd(stage)
+    for _ in range(4):
+        stage.submit(terms(priority=Priority.HIGH))
+    other = stage.submit(terms(4000, queue=Queue.BATCH))
+    stage.node("b")
+    starve(stage)
+    kept = stage.world.reservation
+    assert kept is not None and kept.job == wide
+    free = "b" if kept.node == "a" else "a"
+    finish_one(stage, free)
+    assert len(stage.hosts[free].locals) == 4, "the other node goes on taking small jobs"
+    assert stage.state(other) is State.QUEUED
+
+
+def test_a_starving_job_that_no_node_can_run_keeps_nobody_from_being_helped():
+    stage = Stage(reserve_after_s=900.0)
+    stage.submit(terms(encoders=GPU, priority=Priority.HIGH))
+    wide = crowd(stage)
+    stage.pass_s(906, 6.0)
+    assert stage.world.reservation is not None and stage.world.reservation.job == wide
+
+
+def test_a_reservation_does_not_bar_an_older_job_of_the_same_kind():
+    stage = Stage(reserve_after_s=900.0)
+    first = stage.submit(terms(4000))
+    stage.node("x")
+    assert stage.where(first) == "x"
+    wide = crowd(stage)
+    starve(stage)
+    assert stage.world.reservation is not None and stage.world.reservation.job == wide
+    stage.lose(stage.hosts["x"])
+    assert stage.state(first) is State.QUEUED
+    for _ in range(4):
+        finish_one(stage)
+    assert stage.state(first) is State.RUNNING, "it arrived first, and its lane has the node"
+    finish_one(stage)
+    assert stage.state(wide) is State.RUNNING
+
+
+def test_a_reservation_ends_when_its_queue_is_paused():
+    stage = Stage(reserve_after_s=900.0)
+    wide = crowd(stage)
+    stage.ask(ev.Update(0, wide, queue=Queue.BATCH))
+    starve(stage)
+    assert stage.world.reservation is not None
+    stage.ask(ev.SetQueue(0, Queue.BATCH, True))
+    assert stage.world.reservation is None
+    finish_one(stage)
+    assert len(stage.hosts["a"].locals) == 4
+
+
+def test_a_reservation_ends_with_its_job_or_its_node():
+    stage = Stage(reserve_after_s=900.0)
+    wide = crowd(stage)
+    starve(stage)
+    stage.ask(ev.DrainNode(0, "a", True))
+    assert stage.world.reservation is None
+    stage.ask(ev.DrainNode(0, "a", False))
+    stage.pass_s(6)
+    assert stage.world.reservation is not None and stage.world.reservation.job == wide
+    stage.cancel(wide)
+    assert stage.world.reservation is None
+    finish_one(stage)
+    assert len(stage.hosts["a"].locals) == 4

@@ -1,0 +1,277 @@
+"""Pause and resume: a user's wish that outlives attempts, nodes and messages."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from farm.stage import BROKEN, ROOM, WRONG, Stage, terms
+
+from ffrtmp.farm import effects as fx
+from ffrtmp.farm import events as ev
+from ffrtmp.farm.job import OnDisconnect, State, Want
+
+
+def test_a_running_job_is_paused_when_its_node_says_that_it_stands_still():
+    stage = Stage()
+    a = stage.node("a")
+    a.obeys = False
+    job = stage.submit()
+    assert stage.pause(job).status == 202
+    assert stage.state(job) is State.RUNNING
+    a.obeys = True
+    stage.pass_s(2)
+    assert stage.state(job) is State.PAUSED
+    assert a.local(job).stage == "paused"
+    assert stage.pause(job).status == 200
+    assert stage.resume(job).status == 202
+    assert stage.state(job) is State.RUNNING
+    assert a.local(job).stage == "running"
+    assert stage.resume(job).status == 409
+
+
+def test_a_pause_order_is_repeated_until_it_is_followed():
+    stage = Stage()
+    a = stage.node("a")
+    a.obeys = False
+    job = stage.submit()
+    stage.pause(job)
+    stage.pass_s(4)
+    assert sum(isinstance(e, fx.SendOrder) and e.want is Want.PAUSE for e in a.heard) >= 4
+
+
+def test_a_job_that_waits_is_held_before_it_ran():
+    stage = Stage()
+    job = stage.submit()
+    assert stage.pause(job).status == 200
+    stage.node("a")
+    assert stage.state(job) is State.PAUSED
+    assert "held by a user" in stage.why(job)
+    stage.resume(job)
+    assert stage.state(job) is State.RUNNING
+
+
+def test_a_pause_while_the_job_is_handed_out_reaches_it_when_it_runs():
+    stage = Stage()
+    a = stage.node("a")
+    a.accepts = False
+    job = stage.submit()
+    assert stage.pause(job).status == 202
+    a.accept(job)
+    assert stage.state(job) is State.PAUSED
+    assert a.local(job).stage == "paused"
+
+
+@pytest.mark.parametrize("how", ["refused", "not taken", "lost"])
+def test_a_pause_while_the_job_is_handed_out_holds_it_when_nobody_takes_it(how):
+    stage = Stage(accept_timeout_s=5.0)
+    a = stage.node("a")
+    a.accepts = False
+    job = stage.submit()
+    stage.pause(job)
+    if how == "refused":
+        a.refuse(job)
+    elif how == "lost":
+        a.leave()
+    stage.pass_s(20)
+    assert stage.state(job) is State.PAUSED
+    stage.node("b")
+    stage.pass_s(3)
+    assert stage.state(job) is State.PAUSED
+    a.accepts = True
+    stage.resume(job)
+    assert stage.state(job) is State.RUNNING
+
+
+def test_a_pause_that_is_taken_back_before_it_took_hold():
+    stage = Stage()
+    a = stage.node("a")
+    a.obeys = False
+    job = stage.submit()
+    stage.pause(job)
+    assert stage.resume(job).status == 202
+    a.obeys = True
+    stage.pass_s(3)
+    assert stage.path(job) == ["queued", "assigned", "running"]
+    assert a.local(job).stage == "running"
+
+
+def test_a_job_can_be_held_again_while_it_waits_for_room():
+    stage = Stage()
+    stage.node("a", replace(ROOM, slots=1))
+    first, _second = stage.submit(), stage.submit()
+    stage.pause(first)
+    stage.resume(first)
+    assert stage.state(first) is State.RESUMING
+    assert "waits for CPU on a" in stage.why(first)
+    assert stage.pause(first).status == 202
+    assert stage.state(first) is State.PAUSED
+    stage.pass_s(3)
+    assert stage.state(first) is State.PAUSED
+
+
+def test_a_release_that_the_node_has_not_followed_yet_can_be_taken_back():
+    stage = Stage()
+    a = stage.node("a")
+    job = stage.submit()
+    stage.pause(job)
+    a.obeys = False
+    stage.resume(job)
+    assert stage.state(job) is State.RESUMING
+    stage.pause(job)
+    a.obeys = True
+    stage.pass_s(3)
+    assert stage.state(job) is State.PAUSED
+    assert a.local(job).stage == "paused"
+    stage.resume(job)
+    assert stage.state(job) is State.RUNNING
+
+
+def test_a_held_job_on_a_lost_node_stays_held_and_goes_on_when_the_node_is_back():
+    stage = Stage()
+    a = stage.node("a")
+    job = stage.submit()
+    stage.pause(job)
+    stage.node("b")
+    stage.lose(a)
+    assert stage.state(job) is State.PAUSED
+    assert "which is lost" in stage.why(job)
+    assert stage.pause(job).status == 200
+    a.back()
+    assert stage.state(job) is State.PAUSED
+    stage.resume(job)
+    assert stage.state(job) is State.RUNNING
+    assert stage.attempt(job).number == 1
+
+
+def test_a_held_job_whose_node_came_back_without_it_stays_held():
+    stage = Stage()
+    a = stage.node("a")
+    job = stage.submit()
+    stage.pause(job)
+    stage.lose(a)
+    a.back(rebooted=True)
+    stage.pass_s(3)
+    assert stage.state(job) is State.PAUSED
+    assert stage.job(job).current == 0
+    stage.resume(job)
+    assert stage.state(job) is State.RUNNING
+
+
+def test_a_held_job_whose_node_is_removed_stays_held():
+    stage = Stage()
+    stage.node("a")
+    job = stage.submit()
+    stage.pause(job)
+    stage.ask(ev.RemoveNode(0, "a", force=True))
+    stage.node("b")
+    assert stage.state(job) is State.PAUSED
+
+
+def test_a_held_job_on_a_lost_node_starts_elsewhere_when_it_is_released():
+    stage = Stage()
+    a = stage.node("a")
+    job = stage.submit()
+    stage.pause(job)
+    b = stage.node("b")
+    stage.lose(a)
+    assert stage.resume(job).status == 202
+    assert (stage.where(job), stage.state(job)) == ("b", State.RUNNING)
+    b.progress(job, 5.0)
+    a.back()
+    assert stage.attempt(job).number == 2 and not a.has(job)
+
+
+def test_an_attempt_that_stood_still_comes_back_and_goes_on_when_there_is_room():
+    stage = Stage()
+    a = stage.node("a", replace(ROOM, slots=1))
+    job = stage.submit()
+    a.progress(job, 50.0)
+    stage.pause(job)
+    other = stage.submit()
+    stage.lose(a)
+    stage.resume(job)
+    assert stage.state(job) is State.QUEUED
+    a.back()
+    assert stage.state(job) is State.RESUMING, "the other job has its place"
+    assert a.local(job).stage == "paused"
+    a.verified(other)
+    assert stage.state(job) is State.RUNNING
+    assert stage.attempt(job).number == 1
+
+
+def test_a_held_job_whose_attempt_fails_is_not_tried_again_before_it_is_released():
+    stage = Stage()
+    a = stage.node("a")
+    job = stage.submit()
+    stage.pause(job)
+    a.fail(job, BROKEN)
+    assert stage.state(job) is State.PAUSED
+    stage.pass_s(30)
+    assert stage.state(job) is State.PAUSED
+    stage.resume(job)
+    assert stage.state(job) is State.RUNNING
+    assert stage.job(job).failures == 1
+
+
+def test_a_job_held_between_two_tries_waits_its_back_off_out():
+    stage = Stage(backoff_first_s=60.0)
+    a = stage.node("a")
+    job = stage.submit()
+    a.fail(job, BROKEN)
+    assert stage.pause(job).status == 200
+    assert stage.resume(job).status == 202
+    assert stage.state(job) is State.RETRYING
+    stage.pass_s(58)
+    assert stage.state(job) is State.RETRYING
+    stage.pass_s(4)
+    assert stage.state(job) is State.RUNNING
+
+
+def test_holding_and_releasing_is_no_way_round_the_strict_lease():
+    stage = Stage()
+    a = stage.node("a")
+    job = stage.submit(terms(on_disconnect=OnDisconnect.STOP))
+    b = stage.node("b")
+    stage.lose(a)
+    stage.pause(job)
+    stage.resume(job)
+    assert stage.state(job) is State.RETRYING and not b.has(job)
+    stage.until(lambda: b.has(job), within_s=20)
+
+
+def test_a_held_job_under_the_strict_lease_starts_elsewhere_only_after_it():
+    stage = Stage()
+    a = stage.node("a")
+    job = stage.submit(terms(on_disconnect=OnDisconnect.STOP))
+    stage.pause(job)
+    b = stage.node("b")
+    stage.lose(a)
+    heard_s = stage.world.contacts["a"].heard_at_s
+    stage.resume(job)
+    assert stage.state(job) is State.RETRYING
+    stage.until(lambda: b.has(job))
+    rules = stage.rules
+    assert stage.now_s >= heard_s + rules.lost_after_s + rules.lease_stop_s + rules.lease_margin_s
+
+
+def test_an_output_that_was_ready_before_the_pause_took_hold_completes_the_job():
+    stage = Stage()
+    a = stage.node("a")
+    a.obeys = False
+    job = stage.submit()
+    stage.pause(job)
+    a.verified(job)
+    assert stage.state(job) is State.COMPLETED
+
+
+def test_a_job_on_a_lost_node_that_waits_for_its_verdict_cannot_be_held():
+    stage = Stage()
+    a = stage.node("a")
+    job = stage.submit()
+    b = stage.node("b")
+    stage.lose(a)
+    b.fail(job, WRONG)
+    answer = stage.pause(job)
+    assert answer.status == 409
+    assert stage.resume(job).status == 409

@@ -1,0 +1,209 @@
+"""The master's store was put back to a backup: no number comes twice, what runs is found again and never told to stop."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from farm.stage import Host, Stage, terms
+
+from ffrtmp.farm import effects as fx
+from ffrtmp.farm import events as ev
+from ffrtmp.farm.job import State
+from ffrtmp.farm.sessions import JOBS_AHEAD_MAX, NUMBERS_SKIPPED
+
+
+def put_back(stage: Stage, backup) -> list[fx.Effect]:
+    """A master that starts from the backup's file and does not know it; the effects of the first Hellos."""
+    stage.restart(1.0, backup=backup)
+    effects: list[fx.Effect] = []
+    for host in stage.hosts.values():
+        if host.up:
+            effects += stage.turn(host.hello_event())
+    stage.settle()
+    return effects
+
+
+def begun(*nodes: str) -> tuple[Stage, list[Host]]:
+    stage = Stage()
+    return stage, [stage.node(name) for name in nodes]
+
+
+def test_an_agent_that_has_heard_more_than_the_store_knows_proves_the_restore():
+    stage, (_a,) = begun("a")
+    old = stage.stored()
+    stage.submit()
+    stage.pass_s(2)
+    effects = put_back(stage, old)
+    (branch,) = [e for e in effects if isinstance(e, fx.NewLineage)]
+    assert branch.parent == old.lineage and branch.branch_turn == old.fields["turn"]
+    assert stage.world.lineage == branch.lineage != old.lineage
+    assert stage.world.ancestors[old.lineage] == old.fields["turn"]
+
+
+def test_a_master_that_was_only_restarted_keeps_its_lineage():
+    stage, (a,) = begun("a")
+    lineage = stage.world.lineage
+    job = stage.submit()
+    stage.restart()
+    assert not any(isinstance(e, fx.NewLineage) for e in stage.turn(a.hello_event()))
+    assert stage.world.lineage == lineage
+    assert stage.job(job).attempt == 1
+
+
+def test_a_running_job_that_the_backup_did_not_know_is_adopted_under_its_number():
+    stage, (a,) = begun("a")
+    old = stage.stored()
+    for _ in range(3):
+        a.verified(stage.submit())
+    job = stage.submit()
+    put_back(stage, old)
+    assert stage.state(job) is State.RUNNING
+    assert stage.path(job)[-1] == "running"
+    assert a.has(job), "it was never told to stop"
+    assert stage.submit() > job, "no number is used twice"
+    a.verified(job)
+    assert stage.state(job) is State.COMPLETED
+
+
+def test_an_adopted_job_whose_number_was_given_away_gets_another():
+    stage, (a,) = begun("a")
+    old = stage.stored()
+    job = stage.submit()
+    uuid = stage.job(job).uuid
+    stage.pass_s(10)
+    stage.restart(1.0, backup=old)
+    other = stage.submit()
+    assert other == job
+    stage.pass_s(2)
+    adopted = stage.world.by_uuid[uuid]
+    assert adopted != other
+    assert stage.state(adopted) is State.RUNNING
+    assert stage.attempt(adopted).uuid == uuid
+    assert a.up
+
+
+def test_attempts_of_the_lost_future_are_found_again_and_their_numbers_are_not_used_twice():
+    stage, (a, b) = begun("a", "b")
+    job = stage.submit()
+    assert stage.where(job) == "a"
+    old = stage.stored()
+    stage.lose(a)
+    b.progress(job, 50.0)
+    put_back(stage, old)
+    assert (stage.where(job), stage.attempt(job).number) == ("b", 2), "a is not there, b is found again"
+    assert stage.job(job).attempt >= NUMBERS_SKIPPED
+    a.back()
+    assert stage.attempt(job).number == 2 and not a.has(job)
+    b.verified(job)
+    assert stage.state(job) is State.COMPLETED
+    assert stage.path(job).count("completed") == 1
+
+
+def test_a_requeued_job_of_a_restored_store_skips_numbers():
+    stage, (a,) = begun("a")
+    job = stage.submit()
+    old = stage.stored()
+    stage.pass_s(3)
+    put_back(stage, old)
+    a.fail(job)
+    stage.pass_s(8)
+    assert stage.attempt(job).number > NUMBERS_SKIPPED
+
+
+def test_an_output_that_was_published_in_the_lost_future_completes_the_job():
+    stage, (a,) = begun("a")
+    job = stage.submit()
+    old = stage.stored()
+    a.publishes = False
+    a.request(job)
+    local = a.local(job)
+    a.published_event(local)
+    local.stage = "ended"
+    a.locals[(local.uuid, 1)] = local
+    put_back(stage, old)
+    assert stage.state(job) is State.COMPLETED
+
+
+def test_a_job_canceled_after_the_restore_whose_output_is_there_is_completed():
+    stage, (a,) = begun("a")
+    job = stage.submit()
+    old = stage.stored()
+    a.publishes = a.obeys = False
+    a.request(job)
+    local = a.local(job)
+    a.published_event(local)
+    local.stage = "ended"
+    a.locals[(local.uuid, 1)] = local
+    stage.pass_s(0.5)
+    a.up = False
+    stage.restart(1.0, backup=old)
+    a.up = True
+    assert stage.cancel(job).status == 202
+    stage.turn(a.hello_event())
+    stage.settle()
+    assert stage.state(job) is State.COMPLETED, "a canceled job would have left no file"
+
+
+def test_two_nodes_that_offer_attempts_of_one_unknown_job_are_compared():
+    stage, (a, b) = begun("a", "b")
+    old = stage.stored()
+    job = stage.submit()
+    stage.lose(a)
+    assert stage.where(job) == "b"
+    uuid = stage.job(job).uuid
+    stage.restart(1.0, backup=old)
+    a.up = True
+    stage.turn(a.hello_event(), b.hello_event())
+    stage.settle()
+    stage.pass_s(2)
+    number = stage.world.by_uuid[uuid]
+    assert sum(host.has(job) for host in (a, b)) == 1
+    assert len(stage.world.attempts) == 1
+    assert stage.state(number) is State.RUNNING
+
+
+def test_nobody_is_adopted_who_was_not_asked():
+    stage, (a,) = begun("a")
+    effects = a.say(ev.Adopt(*a._at(), "made-up", 7, 1, terms()))
+    assert effects == [] and not len(stage.world.jobs)
+
+
+def test_an_offer_that_is_made_twice_is_taken_once():
+    stage, (a,) = begun("a")
+    old = stage.stored()
+    job = stage.submit()
+    put_back(stage, old)
+    local = a.local(job)
+    a.say(ev.Adopt(*a._at(), local.uuid, job, 1, terms()))
+    assert len(stage.world.jobs) == 1
+
+
+def test_a_stranger_at_a_master_that_was_not_restored_is_told_to_stop():
+    stage, (a,) = begun("a")
+    hello = a.hello_event(
+        reports=(ev.Report("nobody", 5, 1, "running"),),
+        strangers=frozenset({"nobody"}),
+        connection=a.connection + b"x",
+        seen_lineage=stage.world.lineage,
+        seen_turn=1,
+    )
+    a.leave()
+    stage.pass_s(18)
+    a.up = True
+    a.connection = hello.connection
+    welcome = next(e for e in stage.turn(hello) if isinstance(e, fx.SendWelcome))
+    assert [d.action for d in welcome.directives] == ["stop"]
+
+
+def test_a_number_that_cannot_be_is_not_believed():
+    stage, (a,) = begun("a")
+    a.leave()
+    stage.pass_s(18)
+    a.up = True
+    a.connection += b"x"
+    next_job = stage.world.value("next_job")
+    hello = a.hello_event(seen_lineage="other", seen_turn=9, seen_job=2**62)
+    stage.turn(hello)
+    assert stage.world.value("next_job") == next_job
+    stage.turn(replace(hello, connection=b"again"))
+    assert stage.submit() < JOBS_AHEAD_MAX
