@@ -92,6 +92,7 @@ def _canceling(world: World, job: Job) -> Why:
 def _there(world: World, job: Job, attempt: Attempt | None) -> Why:
     if attempt is None:
         return Why("it is held by a user, and no attempt of it is there", f"ffrtmpctl jobs resume {job.number}")
+    lost = ", which is lost" if attempt.doubted else ""
     grant = world.grants.get(job.number)
     if attempt.doubted and grant is not None:
         return Why(
@@ -100,13 +101,11 @@ def _there(world: World, job: Job, attempt: Attempt | None) -> Why:
             f"ffrtmpctl nodes remove {attempt.node}",
         )
     if attempt.want is Want.STOP:
-        lost = attempt.doubted
-        hint = f"ffrtmpctl nodes remove {attempt.node}, if that node is gone for good" if lost else ""
-        return Why(f"it is being stopped on {attempt.node}{', which is lost' if lost else ''}", hint)
+        hint = f"ffrtmpctl nodes remove {attempt.node}, if that node is gone for good" if attempt.doubted else ""
+        return Why(f"it is being stopped on {attempt.node}{lost}", hint)
     if job.state is State.RESUMING:
         return Why(f"it was released and waits for CPU on {attempt.node}, where its memory is")
     if job.state is State.PAUSED:
-        lost = ", which is lost" if attempt.doubted else ""
         return Why(f"it is held by a user on {attempt.node}{lost}", f"ffrtmpctl jobs resume {job.number}")
     if job.state is State.ASSIGNED:
         return Why(f"it was handed out to {attempt.node}, which has not said yet that it took it")
