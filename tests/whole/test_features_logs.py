@@ -1,7 +1,6 @@
 """Feature 5: what ffmpeg said is there, to the last line, whoever has died since.
 
-The jobs measure loudness (ebur128), for which ffmpeg says a line each tenth of a second of sound: a line that is
-missing, doubled or out of place is seen.
+The jobs measure loudness (whole/loud.py), so that a line that is missing, doubled or out of place is seen.
 """
 
 from __future__ import annotations
@@ -14,27 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from clips import generated
 from whole.film_server import serving
+from whole.loud import measure, tenths
 from whole.scene import engines, out_time_s
 
 from daemons import BIN, Farm, until
 
-_TOLD = re.compile(r"Parsed_ebur128_0 .*\bt: ([0-9.]+) ")
 _CUT = re.compile(r"\[ffrtmp: (\d+) bytes of this log were cut here\]")
-
-
-def tenths(log: str) -> list[int]:
-    """Which tenths of a second ffmpeg has told of."""
-    return [round(float(found) * 10) for found in _TOLD.findall(log)]
-
-
-def measure(farm: Farm, seconds: float, output: str, *words: str) -> int:
-    """Submit a job that measures so much sound; with "-re" among `words` at the sound's own pace."""
-    clip = generated(seconds, 16, 16, 1.0, name="loud.mkv")
-    shutil.copyfile(clip, farm.media / f"loud{seconds:g}.mkv")
-    engine = ("-i", "{input}", "-af", "ebur128", "-c:v", "copy", "-c:a", "flac", "{output}")
-    return farm.run(f"media:loud{seconds:g}.mkv", f"media:{output}", *words, *engine)
 
 
 @contextmanager
@@ -122,9 +107,11 @@ def test_one_attempt_or_the_last_lines_can_be_followed_alone(farm: Farm) -> None
     until("its engine to work", lambda: len(tenths(farm.log(job))) > 3)
     with following(farm, job, "--attempt", "1", "--tail", "0") as later:
         engines_of_job = until("its engine", lambda: engines(farm, job))
-        later_seen = later.stdout.readline() if later.stdout else ""
+        assert later.stdout is not None
+        later_seen = later.stdout.readline()
         engines_of_job[0].kill()
-        rest, _ = later.communicate(timeout=60)
+        rest = later.stdout.read()  # communicate() would pass over what readline has buffered
+        later.wait(60)
     first = farm.log(job, "--attempt", "1")
     assert first.endswith(later_seen + rest) and len(later_seen + rest) < len(first)
     farm.wait(job, "completed")
