@@ -287,6 +287,7 @@ class Timing(Message, frozen=True):
     stall_after_s: float = 15.0
     stall_after_file_s: float = 1800.0
     stable_after_s: float = 60.0
+    lost_after_live_s: float = 5.0
 
 
 class Directive(Message, frozen=True):

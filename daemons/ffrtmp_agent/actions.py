@@ -87,6 +87,13 @@ class SaveSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class Offer:
+    """Tell a restored master, which asked for it, all that was asked of this attempt."""
+
+    key: AttemptKey
+
+
+@dataclass(frozen=True, slots=True)
 class Reconnect:
     """The connection is of no use: make a new one."""
 
@@ -100,4 +107,6 @@ class GiveUp:
     hint: str
 
 
-Action = Send | Create | Control | Clean | Publish | PutItem | Remove | Lease | Look | SaveSeen | Reconnect | GiveUp
+Action = (
+    Send | Create | Control | Clean | Publish | PutItem | Remove | Lease | Look | SaveSeen | Offer | Reconnect | GiveUp
+)

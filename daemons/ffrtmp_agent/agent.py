@@ -32,6 +32,7 @@ from .actions import (
     Item,
     Lease,
     Look,
+    Offer,
     Publish,
     PutItem,
     Reconnect,
@@ -41,10 +42,11 @@ from .actions import (
 )
 from .attempt import AttemptDir
 from .link import Link
+from .local import Local, Measured, Step
 from .media.progress import parse
 from .outbox import Outbox
-from .runner import Runner
-from .session import Local, Measured, Session, Step
+from .runner import Observation, Runner
+from .session import Session
 from .shipping import Shipping
 from .state import StateFolder
 from .watching import Watching
@@ -57,6 +59,7 @@ LOOK_S = 0.5
 MEASURE_S = 2.0
 SEEN_S = 30.0
 RETRY_S = 2.0
+FAULTS_KEPT = 100
 
 
 class Refused(FarmError):
@@ -93,6 +96,8 @@ class Agent:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="disk")
         self._looker = ThreadPoolExecutor(1, thread_name_prefix="settle")
+        self._settling: set[AttemptKey] = set()
+        self._faults: set[str] = set()
         self._stopping = False
         self._trouble = ""
         self._look_s = self._measure_s = self._chores_s = self._seen_s = 0.0
@@ -117,7 +122,8 @@ class Agent:
         self._worker.shutdown()
         self._looker.shutdown(cancel_futures=True)
         self.runner.close()
-        self.state.save_seen(self.session.seen)
+        with suppress(FarmError):  # an older note accuses nobody wrongly
+            self.state.save_seen(self.session.seen)
 
     def _find(self) -> None:
         """Match directories, processes and outbox items."""
@@ -138,6 +144,7 @@ class Agent:
                 job.uuid, job.job, job.attempt, needs.cpu_milli, needs.memory_bytes, live, lease, Step.RUNNING
             )
             key = local.key
+            local.want = ""
             if key in over:
                 local.step = Step.OVER
             self._know(key, directory)
@@ -172,9 +179,9 @@ class Agent:
 
     def _round(self, now_s: float) -> None:
         while self._results:
-            self._carry_out(self._results.popleft()(now_s))
+            self._safely("a result of the disk's thread", self._finish, self._results.popleft(), now_s)
         for message in self.link.receive():
-            self._hear(message, now_s)
+            self._safely(type(message).__name__, self._hear, message, now_s)
         self._observe(now_s)
         if now_s >= self._measure_s:
             self._measure_s = now_s + MEASURE_S
@@ -188,6 +195,23 @@ class Agent:
                 chore(now_s)
             self._tell_trouble()
             self.notifier.status(self._status())
+
+    def _safely(self, what: str, work: Callable[..., None], *arguments: Any) -> None:
+        """A fault in one thing must not end the agent, nor what it does for other attempts; told once, not each time."""
+        try:
+            work(*arguments)
+        except Refused:
+            raise
+        except Exception as error:
+            fault = f"{what}: {error!r}"[:200]
+            if fault not in self._faults:
+                log.exception("%s could not be handled", what)
+            if len(self._faults) > FAULTS_KEPT:
+                self._faults.clear()
+            self._faults.add(fault)
+
+    def _finish(self, done: Callable[[float], list[Action]], now_s: float) -> None:
+        self._carry_out(done(now_s))
 
     def _tell_trouble(self) -> None:
         """Say once what stands between this node and its master, and once that it is over."""
@@ -214,9 +238,6 @@ class Agent:
             self.shipping.welcome({(d.uuid, d.attempt): d.log_offset for d in message.directives})
             log.info("in contact with the master as node %s", message.name, extra={"FFRTMP_NODE": message.name})
         self._carry_out(actions)
-        if isinstance(message, wire.Welcome):
-            for key in self.session.offers(message):
-                self._offer(key)
 
     def _offer(self, key: AttemptKey) -> None:
         job = self.dirs[key].job_file() if key in self.dirs else None
@@ -247,18 +268,20 @@ class Agent:
             self._look_s = now_s + LOOK_S
         for seen in self.runner.poll():
             key = self.keys.get(seen.name)
-            if key is None:
-                continue
-            if seen.stage == "ended":
-                if key not in self._ended:
-                    self._judge(key)
-                continue
-            if detail:
-                directory = self.dirs[key]
-                state = directory.state()
-                progress = parse(directory.progress_tail(), self.watching.total_s(directory))
-                self.session.seen_progress(key, state.phase, progress, state.restarts)
-            self._carry_out(self.session.seen_stage(key, seen.stage, now_s))
+            if key is not None:
+                self._safely(f"attempt {seen.name}", self._look_at, key, seen, detail, now_s)
+
+    def _look_at(self, key: AttemptKey, seen: Observation, detail: bool, now_s: float) -> None:
+        if seen.stage == "ended":
+            if key not in self._ended:
+                self._judge(key)
+            return
+        if detail:
+            directory = self.dirs[key]
+            state = directory.state()
+            progress = parse(directory.progress_tail(), self.watching.total_s(directory))
+            self.session.seen_progress(key, state.phase, progress, state.restarts)
+        self._carry_out(self.session.seen_stage(key, seen.stage, now_s))
 
     def _judge(self, key: AttemptKey) -> None:
         """No process of it is left: find out what became of it."""
@@ -329,8 +352,15 @@ class Agent:
                 self._lease(key, until_s)
             case Look(settle):
                 self._settle(settle)
+            case _:
+                self._do_for_session(action)
+
+    def _do_for_session(self, action: Action) -> None:
+        match action:
             case SaveSeen(seen):
                 self._save_seen(seen)
+            case Offer(key):
+                self._offer(key)
             case Reconnect():
                 self.link.reset()
             case GiveUp(status, detail, hint):
@@ -349,7 +379,8 @@ class Agent:
             self._know(key, directory)
             return self._start(key, directory, now_s)
 
-        self._task(lambda: self.workshop.make(assign, self.session.timing), made)
+        timing, reached_s = self.session.timing, self.session.reached_s
+        self._task(lambda: self.workshop.make(assign, timing, reached_s), made)
 
     def _start(self, key: AttemptKey, directory: AttemptDir, now_s: float) -> list[Action]:
         job = directory.job_file()
@@ -447,7 +478,14 @@ class Agent:
                 log.error("the lease of %s cannot be renewed: %s", directory.name, error)
 
     def _settle(self, settle: wire.Settle) -> None:
+        """Look once, however often it is asked for meanwhile: the digest of a large file takes its time."""
+        key = (settle.uuid, settle.attempt)
+        if key in self._settling:
+            return
+        self._settling.add(key)
+
         def looked(result: Any, error: Exception | None, _now_s: float) -> list[Action]:
+            self._settling.discard(key)
             if error is not None:
                 log.error("cannot settle for another node: %s", error)
                 return []

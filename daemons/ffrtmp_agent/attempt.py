@@ -210,9 +210,11 @@ class AttemptDir:
 
     def _decoded(self, name: str, kind: type[T], *, limit: int = SMALL_BYTES, own: bool = False) -> T | None:
         try:
-            return msgspec.json.decode(self.read(name, limit, own=own), type=kind)
-        except (msgspec.DecodeError, RecursionError):
+            found = msgspec.json.decode(self.read(name, limit, own=own), type=kind)
+            msgspec.msgpack.encode(found)  # JSON knows numbers that no message can hold
+        except (msgspec.DecodeError, RecursionError, OverflowError):
             return None
+        return found
 
 
 def _write(folder: Path, name: str, content: bytes, *, durable: bool = True) -> None:

@@ -8,17 +8,19 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
-from ffrtmp import __version__, journal
+from ffrtmp import __version__, journal, wire
 from ffrtmp.config import Source, build_parser, source
 from ffrtmp.config_agent import AgentConfig
 from ffrtmp.errors import Exit, FarmError
 from ffrtmp.host import network
 from ffrtmp.host.disk import DiskGuard
-from ffrtmp.host.survey import Surveyor, survey
+from ffrtmp.host.survey import Survey, Surveyor, survey
 from ffrtmp.keys import Ticket
 from ffrtmp.service import Notifier
 
@@ -27,9 +29,12 @@ from .agent import Agent, Refused
 from .enrol import enrol_beside, join
 from .guarding.files import boot_id
 from .link import Link
+from .local import About
 from .outbox import Outbox
 from .plain import PlainRunner
-from .session import About, Session
+from .runner import Runner
+from .session import Session
+from .staging import farm_of
 from .state import NodeIdentity, StateFolder
 from .workshop import Workshop, clock_s
 
@@ -105,7 +110,7 @@ def run_agent(settings: Source[AgentConfig], config: AgentConfig) -> int:
     notifier = Notifier(os.environ)
     with StateFolder(config.state_dir) as state:
         identity = enrolled(config, state)
-        runner = PlainRunner()
+        runner = runner_of(config)
         roots = find_roots(config.media_roots, uuid4())
         notifier.status("looking what this host's ffmpeg can do")
         found = survey(now_s=time.time(), cache=cache_of(config.state_dir))
@@ -121,14 +126,7 @@ def run_agent(settings: Source[AgentConfig], config: AgentConfig) -> int:
             capacity_of(config, found, roots),
         )
         session = Session(about, state.seen(), clock_s())
-        workshop = Workshop(
-            folder=attempts_folder(config.state_dir),
-            roots=roots.by_identity,
-            guard=DiskGuard(config.disk_free_percent, config.disk_free),
-            protocols=frozenset(config.protocols),
-            allow_run=config.allow_run,
-            confined=runner.confinement != "none" or config.allow_unconfined,
-        )
+        workshop = workshop_of(config, identity, roots, runner)
         outbox = Outbox(config.state_dir / "outbox")
         with Link(identity.hub, identity.server_key, state.keys(), clock=clock_s) as link:
             agent = Agent(state, session, link, runner, workshop, outbox, notifier)
@@ -145,6 +143,34 @@ def run_agent(settings: Source[AgentConfig], config: AgentConfig) -> int:
                 notifier.close()
                 keeper.close()
     return Exit.DONE
+
+
+class _Measuring(threading.Thread):
+    """Measures this host on a thread of its own: a name server that is down or a storage that hangs may take for ever."""
+
+    def __init__(
+        self, config: AgentConfig, identity: NodeIdentity, survey: Survey, runner: Runner, roots: Roots
+    ) -> None:
+        super().__init__(name="measure", daemon=True)
+        self._asked = (config, identity, survey, runner, roots)
+        self.route: network.Route | None = None
+        self.address = ""
+        self.facts: wire.Facts | None = None
+        self.capacity: wire.Capacity | None = None
+        self.problem = "it went wrong"
+
+    def run(self) -> None:
+        """Fill in what was measured, or the problem."""
+        config, identity, found, runner, roots = self._asked
+        try:
+            self.route = network.route_to(identity.hub)
+            self.address = address_of(config, self.route)
+            self.facts = facts_of(found, runner, self.route)
+            self.capacity = capacity_of(config, found, roots)
+        except FarmError as error:
+            self.problem = error.what
+        except OSError as error:
+            self.problem = str(error)
 
 
 class _Keeper:
@@ -169,6 +195,7 @@ class _Keeper:
         self._survey_due_s = survey_due_s
         self._survey = survey(now_s=time.time(), cache=cache_of(config.state_dir))
         self._roots_s = 0.0
+        self._measuring: _Measuring | None = None
         self._reload = False
 
     def close(self) -> None:
@@ -187,9 +214,15 @@ class _Keeper:
             self._reload = False
             self._reload_now()
         changed = bool(self.watcher.changed()) | self._look_at_encoders()
-        if changed or now_s >= self._roots_s:
+        if changed:
+            self._roots_s = 0.0
+        if self._measuring is not None and not self._measuring.is_alive():
+            self._take(self._measuring)
+            self._measuring = None
+        if self._measuring is None and now_s >= self._roots_s:
             self._roots_s = now_s + ROOTS_EVERY_S
-            self._measure()
+            self._measuring = _Measuring(self.config, self.identity, self._survey, self.agent.runner, self.roots)
+            self._measuring.start()
 
     def _look_at_encoders(self) -> bool:
         if self._surveyor is None and time.time() >= self._survey_due_s:
@@ -203,26 +236,18 @@ class _Keeper:
         self._survey, self._survey_due_s = found, max(found.due_s(), time.time() + 60.0)
         return True
 
-    def _measure(self) -> None:
+    def _take(self, measured: _Measuring) -> None:
         session = self.agent.session
-        try:
-            route = network.route_to(self.identity.hub)
-            about = About(
-                self.identity.name,
-                address_of(self.config, route),
-                session.about.boot_id,
-                session.about.incarnation,
-                facts_of(self._survey, self.agent.runner, route),
-                capacity_of(self.config, self._survey, self.roots),
-            )
-        except FarmError as error:
-            log.warning("this host cannot be measured just now: %s", error.what)
+        if measured.route is None or measured.capacity is None or measured.facts is None:
+            log.warning("this host cannot be measured just now: %s", measured.problem)
             return
-        if about.address != session.about.address:
-            log.warning("this host's address is now %s, it was %s", about.address, session.about.address)
+        if measured.address != session.about.address:
+            log.warning("this host's address is now %s, it was %s", measured.address, session.about.address)
             session.say_hello_again()
-        self.agent.watching.interface = route.interface
-        session.about = about
+        self.agent.watching.interface = measured.route.interface
+        session.about = replace(
+            session.about, address=measured.address, facts=measured.facts, capacity=measured.capacity
+        )
 
     def _reload_now(self) -> None:
         notifier = self.agent.notifier
@@ -235,16 +260,8 @@ class _Keeper:
             log.error("not reloaded: %s (%s)", error.what, error.hint, extra=journal.Event.CONFIG_REFUSED.field)
         else:
             self.config, self.roots = config, roots
-            runner = self.agent.runner
-            self.agent.workshop = Workshop(
-                folder=self.agent.workshop.folder,
-                roots=roots.by_identity,
-                guard=DiskGuard(config.disk_free_percent, config.disk_free),
-                protocols=frozenset(config.protocols),
-                allow_run=config.allow_run,
-                confined=runner.confinement != "none" or config.allow_unconfined,
-            )
-            self._measure()
+            self.agent.workshop = workshop_of(config, self.identity, roots, self.agent.runner)
+            self._roots_s = 0.0
             log.info("reloaded", extra=journal.Event.CONFIG_RELOADED.field)
         notifier.ready()
 
@@ -271,6 +288,27 @@ def enrolled(config: AgentConfig, state: StateFolder) -> NodeIdentity:
         if identity is not None and error.code == Exit.NO_MASTER:
             return identity  # enrolled before: the link finds the master when it is back
         raise
+
+
+def runner_of(config: AgentConfig) -> PlainRunner:
+    """What starts the jobs; raises FarmError for a runner that is not there."""
+    if config.runner == "systemd":
+        hint = "say --runner plain, or leave it out"
+        raise FarmError("this version has no runner for systemd units", hint=hint, code=Exit.CONFIG)
+    return PlainRunner()
+
+
+def workshop_of(config: AgentConfig, identity: NodeIdentity, roots: Roots, runner: Runner) -> Workshop:
+    """What the disk's thread works by."""
+    return Workshop(
+        folder=attempts_folder(config.state_dir),
+        roots=roots.by_identity,
+        guard=DiskGuard(config.disk_free_percent, config.disk_free),
+        protocols=frozenset(config.protocols),
+        allow_run=config.allow_run,
+        confined=runner.confinement != "none" or config.allow_unconfined,
+        farm=farm_of(identity.server_key),
+    )
 
 
 def attempts_folder(state_dir: Path) -> Path:

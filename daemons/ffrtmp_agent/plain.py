@@ -54,6 +54,7 @@ class _Attempt:
     pidfd: int = -1
     cores: frozenset[int] = field(default_factory=frozenset)
     kill_at_s: float = math.inf
+    gone: bool = False  # the guard
     ended: bool = False
 
 
@@ -82,7 +83,7 @@ class PlainRunner:
         mark = _mark(job)
         try:
             pid = self._spawn(attempt, job, limits, cores)
-            pidfd = os.pidfd_open(pid)
+            pidfd = _held(pid)
         except OSError as error:
             raise FarmError(f"cannot start attempt {attempt.name}: {error.strerror}") from error
         guard = processes.find(pid)  # it is our child and not reaped, so the number is its own
@@ -156,7 +157,7 @@ class PlainRunner:
 
     def filenos(self) -> list[int]:
         """One pidfd for each guard that has not been seen to end."""
-        return [one.pidfd for one in self._attempts.values() if one.pidfd >= 0 and not one.ended]
+        return [one.pidfd for one in self._attempts.values() if one.pidfd >= 0 and not one.gone]
 
     def close(self) -> None:
         """Let go of all, ending nothing."""
@@ -212,7 +213,7 @@ class PlainRunner:
     def _look(self, attempt: _Attempt) -> Stage:
         if attempt.ended:
             return "ended"
-        gone = _guard_gone(attempt)
+        gone = attempt.gone = attempt.gone or _guard_gone(attempt)
         if gone or self._clock() >= attempt.kill_at_s:
             left = _members(attempt)
             for process in left:
@@ -222,6 +223,16 @@ class PlainRunner:
             return "ended"
         guard = attempt.guard and processes.find(attempt.guard.pid)
         return "paused" if guard and guard.stopped else "running"
+
+
+def _held(pid: int) -> int:
+    """A descriptor of our own child; where there is none left to have, the child is ended. Raises OSError."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 def _mark(job: JobFile) -> str:

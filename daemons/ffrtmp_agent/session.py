@@ -17,13 +17,14 @@ One attempt's way through an agent::
 * OVER: what became of it waits in the outbox for the master's Ack. Then, and when its log has been shipped, it is removed.
 
 The right to publish runs from the *sending* of the request (`Publish.until_s`); the master's count starts later, so the
-agent's is always over first.
+agent's is always over first. A slow master may answer when the request has been repeated: each answer counts from its own.
+
+A master that was put back to an earlier state is told so by `seen`: turns that it does not know. It asks for attempts that
+it does not know either (`Offer`). Until it has said of each what it is to be, `seen` stays as it was, for whoever says Hello
+again meanwhile must be known once more as one who has seen more.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass, field
-from enum import StrEnum
 
 import msgspec
 
@@ -40,6 +41,7 @@ from .actions import (
     Item,
     Lease,
     Look,
+    Offer,
     Publish,
     PutItem,
     Reconnect,
@@ -47,89 +49,14 @@ from .actions import (
     SaveSeen,
     Send,
 )
+from .local import About, Local, Measured, Step
 
 RESEND_S = 2.0
 HELLO_S = 2.0
 TOMBSTONES = 4096
 REQUESTS_A_LIFE = 1_000_000
-
-
-class Step(StrEnum):
-    """Where an attempt is on its way; see the picture above."""
-
-    CREATING = "creating"
-    RUNNING = "running"
-    VERIFIED = "verified"
-    PUBLISHING = "publishing"
-    CLEANING = "cleaning"
-    OVER = "over"
-
-
-@dataclass(slots=True)
-class Local:
-    """One attempt on this host."""
-
-    uuid: str
-    job: int
-    number: int
-    cpu_milli: int = 0
-    memory_bytes: int = 0
-    live: bool = False
-    lease: bool = False  # on_disconnect = stop
-    step: Step = Step.CREATING
-    stage: wire.Stage = "starting"
-    phase: wire.PhaseName = "encoding"
-    want: str = "run"
-    progress: Progress | None = None
-    restarts: int = 0
-    fingerprint: Fingerprint | None = None
-    results: Results = field(default_factory=Results)
-    request: int = 0
-    requested_s: float = 0.0
-    log_acked: int = 0
-    log_done: bool = False
-    item: str = ""  # the outbox item that the master has acknowledged
-
-    @property
-    def key(self) -> AttemptKey:
-        """(UUID, number)."""
-        return (self.uuid, self.number)
-
-    def report(self) -> wire.AttemptReport:
-        """As it is told in Hello and heartbeats."""
-        over = self.step in (Step.CLEANING, Step.OVER)
-        return wire.AttemptReport(
-            self.uuid,
-            self.job,
-            self.number,
-            "ended" if over else self.stage,
-            "publishing" if self.step in (Step.VERIFIED, Step.PUBLISHING) else self.phase,
-            self.progress,
-            self.request,
-            self.restarts,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class About:
-    """What Hello and heartbeats say of the host; the shell measures it."""
-
-    name: str
-    address: str
-    boot_id: str
-    incarnation: int
-    facts: wire.Facts
-    capacity: wire.Capacity
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What changes from heartbeat to heartbeat."""
-
-    load: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    free_memory_bytes: int = 0
-    rx_bytes: int = 0
-    tx_bytes: int = 0
+REQUESTS_KEPT = 32  # of one attempt, that may still be answered
+TELL_AGAIN = 10  # in every so many heartbeats all is told, also what has not changed: one that told it may be lost
 
 
 class Session:
@@ -150,10 +77,13 @@ class Session:
         self._next_beat_s = now_s
         self._next_hello_s = now_s
         self._hellos = 0
+        self._first_hello_s = now_s
         self._answered_s = now_s
         self._resend_s = now_s
         self._tombstones: dict[AttemptKey, None] = {}
         self._requests = about.incarnation * REQUESTS_A_LIFE
+        self._offers: dict[AttemptKey, None] = {}
+        self._reached_s = now_s
 
     # ---- starting ------------------------------------------------------------------------------------------------
 
@@ -174,6 +104,11 @@ class Session:
     def quiet_s(self) -> float:
         """When the master last answered, on the agent's clock."""
         return self._answered_s
+
+    @property
+    def reached_s(self) -> float:
+        """When the newest of our messages was sent that the master has answered: from then on it may count silence."""
+        return self._reached_s
 
     # ---- time ----------------------------------------------------------------------------------------------------
 
@@ -198,6 +133,8 @@ class Session:
 
     def _say_hello(self, now_s: float) -> list[Action]:
         about = self.about
+        if not self._hellos:
+            self._first_hello_s = now_s
         self._next_hello_s = now_s + HELLO_S
         self._hellos += 1
         hello = wire.Hello(
@@ -228,7 +165,7 @@ class Session:
         lively = any(a.live for a in self.attempts.values())
         self._next_beat_s = now_s + (self.timing.heartbeat_live_s if lively else self.timing.heartbeat_s)
         capacity, facts = self.about.capacity, self.about.facts
-        told = self._told or (None, None)
+        told = (self._told if self._beat % TELL_AGAIN else None) or (None, None)
         self._told = (capacity, facts)
         beat = wire.Heartbeat(
             self.number,
@@ -244,7 +181,8 @@ class Session:
         return [Send(beat)]
 
     def _repeat(self, now_s: float) -> list[Action]:
-        actions: list[Action] = [Send(self._in_session(m)) for m in self.items.values()]
+        actions: list[Action] = [Offer(key) for key in self._offers]
+        actions += [Send(self._in_session(m)) for m in self.items.values()]
         for local in self.attempts.values():
             if local.step is Step.VERIFIED and now_s - local.requested_s >= RESEND_S:
                 actions += self._request(local, now_s)
@@ -288,7 +226,10 @@ class Session:
         self.number = message.session
         self.timing = message.timing
         self._answered_s = now_s
+        self._reached_s = self._first_hello_s
         self._hellos = 0
+        offers = [(d.uuid, d.attempt) for d in message.directives if d.action == "offer"]
+        self._offers = dict.fromkeys(key for key in offers if key in self.attempts)
         actions = self._see(message.lineage, message.turn, 0)
         for directive in message.directives:
             local = self.attempts.get((directive.uuid, directive.attempt))
@@ -301,10 +242,6 @@ class Session:
         self._resend_s = now_s
         return actions + self.tick(now_s)
 
-    def offers(self, message: wire.Welcome) -> list[AttemptKey]:
-        """The attempts that a restored master asks about; the shell answers with an AdoptionOffer each."""
-        return [(d.uuid, d.attempt) for d in message.directives if d.action == "offer"]
-
     def _sorry(self, message: wire.Sorry, now_s: float) -> list[Action]:
         if self.live:
             return []
@@ -316,6 +253,8 @@ class Session:
     def _see(self, lineage: str, turn: int, job: int) -> list[Action]:
         """Remember what the master has reached, so that a restored one can be told."""
         known = self.seen
+        if lineage != known.lineage and self._offers:
+            return []
         if lineage != known.lineage:
             self.seen = wire.Seen(lineage, turn, max(job, known.job))
         elif turn > known.turn or job > known.job:
@@ -330,11 +269,15 @@ class Session:
             del self._beat_s[number]
         actions = self._see(message.lineage, message.turn, 0)
         if sent_s is not None:
+            self._reached_s = sent_s
             for local in self.attempts.values():
                 if local.lease and local.step is Step.RUNNING:
-                    allowed_s = 5.0 if local.live else self.timing.lost_after_s
-                    actions.append(Lease(local.key, sent_s + min(allowed_s, self.timing.lost_after_s)))
+                    actions.append(Lease(local.key, sent_s + self.lease_s(local.live)))
         return actions
+
+    def lease_s(self, live: bool) -> float:
+        """How long an attempt with a lease may run without a word from the master: as long as that waits for one."""
+        return self.timing.lost_after_live_s if live else self.timing.lost_after_s
 
     # ---- assignments and orders ----------------------------------------------------------------------------------
 
@@ -383,6 +326,7 @@ class Session:
 
     def _order(self, message: wire.Order) -> list[Action]:
         key = (message.uuid, message.attempt)
+        self._offers.pop(key, None)
         local = self.attempts.get(key)
         if message.want == "discard":
             if local is None:
@@ -465,7 +409,9 @@ class Session:
         """Ask for the grant under a new number: the right counts from this sending."""
         self._requests += 1
         local.request = self._requests
-        local.requested_s = now_s
+        local.requested_s = local.asked[local.request] = now_s
+        while len(local.asked) > REQUESTS_KEPT:
+            del local.asked[next(iter(local.asked))]
         request = wire.PublishRequest(
             self.number, local.uuid, local.number, local.request, local.fingerprint, local.results
         )
@@ -473,11 +419,12 @@ class Session:
 
     def _granted(self, message: wire.Grant, now_s: float) -> list[Action]:
         local = self.attempts.get((message.uuid, message.attempt))
-        if local is None or local.step is not Step.VERIFIED or local.request != message.request:
+        sent_s = local.asked.get(message.request) if local is not None else None
+        if local is None or local.step is not Step.VERIFIED or sent_s is None:
             return []
-        until_s = local.requested_s + message.ttl_s
+        until_s = sent_s + message.ttl_s
         if now_s >= until_s:
-            return self._request(local, now_s)
+            return self._request(local, now_s) if message.request == local.request else []
         local.step = Step.PUBLISHING
         return [Publish(local.key, message.request, until_s)]
 
@@ -556,6 +503,7 @@ class Session:
         if not (local.step is Step.OVER and local.item and local.log_done):
             return []
         del self.attempts[local.key]
+        self._offers.pop(local.key, None)
         self._bury(local.key)
         return [Remove(local.key, local.item)]
 

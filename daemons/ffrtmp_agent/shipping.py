@@ -81,6 +81,8 @@ class Shipping:
         """The message for what was read from the wanted place on; None where there is nothing to say."""
         log = self.logs[key]
         offset, data = read[0] if read else (log.sent, b"")
+        if not read and log.end is not None:
+            offset = max(offset, log.end)  # what was there when it ended cannot be read any more: nobody gets it
         at_end = log.end is not None and offset + len(data) >= log.end
         if not data and not at_end:
             return None

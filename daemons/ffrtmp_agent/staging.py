@@ -9,11 +9,14 @@ and the rename. By then another node has settled the grant: it has renamed the o
 then looked at the target. So the late rename must fail. It does because its source is looked up by name, `42.1/out.mp4`
 below `.ffrtmp`, at the moment of the rename; an open descriptor of the staging folder would still reach it.
 
-Layout: ROOT/.ffrtmp/root-id the identity of the root; ROOT/.ffrtmp/42.1/ the staging folder of an attempt.
+Layout: ROOT/.ffrtmp/root-id the identity of the root; ROOT/.ffrtmp/42.1-FARM/ the staging folder of an attempt. Numbers are
+one farm's own, and storage may be shared by several, hence FARM (see `farm_of`). A folder that is there is never taken for
+a new attempt's: no number is used twice, so it is not ours to clear.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,6 +34,11 @@ SETTLED = ".settled-"
 EXCHANGES_MAX = 10
 
 
+def farm_of(server_key: str) -> str:
+    """The mark of a farm in names on shared storage: from its master's public key."""
+    return hashlib.sha256(server_key.encode()).hexdigest()[:8]
+
+
 class TargetExistsError(FarmError):
     """Something stands at the output path, and the job was not told to overwrite it."""
 
@@ -46,7 +54,7 @@ class Place:
     """
 
     def __init__(self, root: Path, attempt: str, relative: str) -> None:
-        """`attempt` is "JOB.ATTEMPT". Raises FarmError for a path that could lead out of the root, or to our own."""
+        """`attempt` is "JOB.ATTEMPT-FARM". Raises FarmError for a path that could lead out of the root, or to our own."""
         parts = relative.split("/")
         if not relative or parts[0] == OURS or any(part in ("", ".", "..") or "\0" in part for part in parts):
             raise FarmError(f"{relative!r} is no path inside a media root")
@@ -58,9 +66,8 @@ class Place:
         self.target = root / relative
 
     def make_staging(self) -> None:
-        """Make the staging folder, empty, and durable by name. Raises OSError or FarmError."""
+        """Make the staging folder, durable by name. Raises FileExistsError where there is one, OSError or FarmError."""
         with open_ours(self.root) as ours:
-            clear(ours, self.attempt)
             os.mkdir(self.attempt, 0o770, dir_fd=ours)
             os.fsync(ours)
 

@@ -7,6 +7,7 @@ goes with the process, whatever ends it.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from contextlib import suppress
@@ -22,6 +23,7 @@ from ffrtmp.keys import KeyPair, load_or_make_keys
 
 from .jobfile import clear_drafts, write_durably
 
+_PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 _FOLDER_MODE = 0o711  # jobs reach their own folders below, and list nothing
 
 
@@ -115,4 +117,6 @@ class StateFolder:
         try:
             write_durably(self.path / name, msgspec.json.encode(content) + b"\n")
         except OSError as error:
-            raise FarmError(f"cannot write {self.path / name}: {error.strerror}", code=Exit.CONFIG) from error
+            # A full disk may have room again, so the service manager should try again, which it does not after CONFIG.
+            code = Exit.FAILED if error.errno in _PASSING else Exit.CONFIG
+            raise FarmError(f"cannot write {self.path / name}: {error.strerror}", code=code) from error

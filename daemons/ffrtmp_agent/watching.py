@@ -10,6 +10,7 @@ from .attempt import AttemptDir
 
 _DURATION = re.compile(rb"^\s*Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)", re.MULTILINE)
 _HEAD_BYTES = 64 << 10
+_MOST_S = 1e9
 
 
 class Watching:
@@ -46,5 +47,5 @@ def _asked_s(directory: AttemptDir) -> float:
 
 def duration_s(log: bytes) -> float:
     """The length that ffmpeg says its input has; 0 where it says none. The longest of several inputs."""
-    found = [int(h) * 3600 + int(m) * 60 + float(s) for h, m, s in _DURATION.findall(log)]
+    found = [min(float(h) * 3600 + int(m) * 60 + float(s), _MOST_S) for h, m, s in _DURATION.findall(log)]
     return max(found, default=0.0)

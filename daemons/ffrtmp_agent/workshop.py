@@ -73,7 +73,7 @@ def clock_s() -> float:
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """`roots` are this node's media roots by identity."""
+    """`roots` are this node's media roots by identity; `farm` tells our staging folders from those of another farm."""
 
     folder: Path
     roots: Mapping[str, MediaRoot]
@@ -82,17 +82,21 @@ class Workshop:
     allow_run: bool
     confined: bool
     tee: bool = False
+    farm: str = ""
 
     # ---- making --------------------------------------------------------------------------------------------------
 
-    def make(self, assign: wire.Assign, timing: wire.Timing) -> AttemptDir:
-        """Make the staging folder and the attempt directory; raises Refusal."""
+    def make(self, assign: wire.Assign, timing: wire.Timing, reached_s: float = -1.0) -> AttemptDir:
+        """Make the staging folder and the attempt directory; raises Refusal.
+
+        `reached_s`: when what the master last answered was sent, on the agent's clock; the first lease counts from there.
+        """
         spec = assign.spec
-        place: Place | None = None
+        staged: list[Place] = []
         try:
             self._check(spec)
             source = self._source(spec)
-            place = self._place(spec, f"{assign.job}.{assign.attempt}")
+            place = self._place(spec, self._staging(assign.job, assign.attempt))
             _refuse_taken(place, assign)
             paths = Paths(source, str(place.staging), str(place.target), str(place.staged))
             command = commands.command_file(spec, paths)
@@ -100,17 +104,26 @@ class Workshop:
             if reason:
                 raise Refusal(reason)
             job = self._job_file(assign, paths, timing)
-            lease_s = clock_s() + timing.lost_after_s if spec.on_disconnect == "stop" else None
-            return AttemptDir.create(self.folder, job, command, lease_until_s=lease_s, before=place.make_staging)
+            lease_s = first_lease_s(spec, timing, reached_s)
+
+            def stage() -> None:
+                place.make_staging()
+                staged.append(place)
+
+            return AttemptDir.create(self.folder, job, command, lease_until_s=lease_s, before=stage)
         except FarmError as error:
             raise Refusal(error.what, wire.Failure("user_error", False, error.what, error.hint)) from error
         except FileExistsError as error:
-            raise Refusal("an attempt of this number is there already") from error
+            raise Refusal("an attempt of this number is there already, of another job or farm") from error
         except OSError as error:
-            if place is not None:
+            for place in staged:
                 with suppress(OSError, FarmError):
                     place.discard_staging()
             raise Refusal(f"its disk does not take the attempt: {error.strerror}") from error
+
+    def _staging(self, job: int, attempt: int) -> str:
+        """The name of a staging folder: two farms that share a storage both have a job 42."""
+        return f"{job}.{attempt}-{self.farm}" if self.farm else f"{job}.{attempt}"
 
     def sweep(self) -> None:
         """Clear what a crash left of attempts that were never made: their staging folders. Before `AttemptDir.scan`."""
@@ -234,11 +247,11 @@ class Workshop:
 
     def look(self, settle: wire.Settle) -> Fingerprint | None:
         """Settle another node's grant on storage that both share; raises OSError or Refusal."""
-        return self._place(settle.spec, f"{settle.job}.{settle.attempt}").settle()
+        return self._place(settle.spec, self._staging(settle.job, settle.attempt)).settle()
 
     def _place_of(self, job: JobFile) -> Place | None:
         with suppress(Refusal, FarmError):
-            return self._place(job.spec, f"{job.job}.{job.attempt}")
+            return self._place(job.spec, Path(job.paths.staging).name)
         return None
 
 
@@ -252,6 +265,14 @@ def _refuse_taken(place: Place, assign: wire.Assign) -> None:
     what = f"{place.target} is there already"
     hint = "choose another output, or submit with --overwrite"
     raise Refusal(what, wire.Failure("user_error", False, what, hint))
+
+
+def first_lease_s(spec: JobSpec, timing: wire.Timing, reached_s: float) -> float | None:
+    """Until when an attempt may run that is given up where its node is not heard; None for all others."""
+    if spec.on_disconnect != "stop":
+        return None
+    lease_s = timing.lost_after_live_s if spec.recipe.kind == "live" else timing.lost_after_s
+    return (reached_s if reached_s >= 0 else clock_s()) + lease_s
 
 
 def _judge(directory: AttemptDir, job: JobFile) -> Judgement:

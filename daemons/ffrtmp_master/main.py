@@ -257,6 +257,7 @@ def timing_of(config: MasterConfig) -> wire.Timing:
         stall_after_s=config.stall_after,
         stall_after_file_s=config.stall_after_file,
         stable_after_s=config.stable_after,
+        lost_after_live_s=config.lost_after_live,
     )
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
-from ffrtmp_agent.media.fingerprint import fingerprint
 from runner.yard import Yard
 
 from ffrtmp.errors import FarmError
 from ffrtmp.spec import Fingerprint
 from ffrtmp_agent.attempt import AttemptDir
 from ffrtmp_agent.claims import Intent
+from ffrtmp_agent.media.fingerprint import fingerprint
 from ffrtmp_agent.rename import EXCHANGE, NOREPLACE, rename_without_flags
 from ffrtmp_agent.roots import input_inside, root_identity
 from ffrtmp_agent.staging import NotPublishedError, Place, TargetExistsError
@@ -29,7 +29,6 @@ class Output:
     def __init__(self, yard: Yard, relative: str = "out.mp4", name: str = "1.1") -> None:
         self.directory = yard.attempt("exit 0", name=name)
         self.place = Place(yard.root, name, relative)
-        self.place.make_staging()
 
     def stage(self, content: bytes = MEDIA) -> Output:
         self.place.staged.write_bytes(content)

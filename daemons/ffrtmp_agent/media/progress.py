@@ -13,6 +13,7 @@ from ffrtmp.spec import Progress
 
 TAIL_BYTES = 4096  # several blocks
 _NUMBER = re.compile(r"\s*(-?\d+(?:\.\d+)?)")
+_MOST = 1e15  # what an engine counts stays below; what stands in its file may be anything
 _CLOCK = re.compile(r"(-?)(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
@@ -57,9 +58,9 @@ def _progress(values: dict[str, str], total_s: float) -> Progress:
 
 
 def _number(values: dict[str, str], key: str) -> float:
-    """The number that a value starts with, never below zero; 0 where it is not known."""
+    """The number that a value starts with, never below zero and bounded; 0 where it is not known."""
     match = _NUMBER.match(values.get(key, ""))
-    return max(0.0, float(match[1])) if match else 0.0
+    return min(max(0.0, float(match[1])), _MOST) if match else 0.0
 
 
 def _out_time_s(values: dict[str, str]) -> float:
@@ -68,4 +69,4 @@ def _out_time_s(values: dict[str, str]) -> float:
     clock = _CLOCK.match(values.get("out_time", ""))
     if clock is None or clock[1]:
         return 0.0
-    return int(clock[2]) * 3600 + int(clock[3]) * 60 + float(clock[4])
+    return min(float(clock[2]) * 3600 + int(clock[3]) * 60 + float(clock[4]), _MOST)
