@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .parser import Commands, add_command, add_group
-from .parser_submit import QUEUES
+from .parser_parts import QUEUES, Commands, add_command, add_group
 from .values import duration_s, local_path
 
 

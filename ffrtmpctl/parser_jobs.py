@@ -6,8 +6,7 @@ import argparse
 
 from ffrtmp.errors import Exit, FarmError
 
-from .parser import Commands, add_command
-from .parser_submit import CLASSIFICATIONS, PRIORITIES, QUEUES
+from .parser_parts import CLASSIFICATIONS, PRIORITIES, QUEUES, Commands, add_command
 from .values import between, job, since
 
 STATE_HELP = "a state, or pending, processing, waiting, open, ended"

@@ -6,12 +6,9 @@ import argparse
 import os
 import re
 
-from .parser import Commands, add_command
+from .parser_parts import CLASSIFICATIONS, PRIORITIES, QUEUES, Commands, add_command
 from .values import between, cpu_milli, duration_s, media_path, pattern, size_bytes
 
-QUEUES = ("live", "default", "batch")
-PRIORITIES = ("high", "medium", "low")
-CLASSIFICATIONS = ("production", "test", "benchmark", "debug")
 SUBMIT_EXAMPLES = (
     "ffrtmpctl jobs submit --scenario 1080p-h264 --input /srv/ffrtmp/in.mov --output /srv/ffrtmp/out.mp4",
     "ffrtmpctl jobs submit --scenario 720p-h264 --input media:in.mov --output media:out.mp4 --wait",
