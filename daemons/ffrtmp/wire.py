@@ -237,9 +237,10 @@ class LogChunk(Message, frozen=True):
     session: int
     uuid: str
     attempt: int
-    offset: int  # bytes since the attempt's start; what lies between two chunks was cut
+    offset: int  # bytes since the attempt's start
     data: bytes
     last: bool = False
+    after: int = 0  # where the chunk before it ended; what lies between that and `offset` was cut
 
 
 class Settled(Message, frozen=True):

@@ -88,6 +88,6 @@ class Shipping:
             return None
         if log.sent == log.acked:
             log.moved_s = now_s
-        log.sent = offset + len(data)
+        after, log.sent = log.sent, offset + len(data)
         log.last_sent = at_end
-        return wire.LogChunk(session, key[0], key[1], offset, data, last=at_end)
+        return wire.LogChunk(session, key[0], key[1], offset, data, last=at_end, after=after)

@@ -236,7 +236,8 @@ class Master:
                 await asyncio.sleep(0.05)
                 continue
             try:
-                await loop.run_in_executor(self._logs_disk, self.store.append_logs, [each.chunk for each in heard])
+                chunks = [each.chunk for each in heard]
+                taken = await loop.run_in_executor(self._logs_disk, self.store.append_logs, chunks)
             except StoreRefused as error:  # the agents send them again
                 if not refused:
                     log.error("logs cannot be stored: %s", error, extra=Event.STORE_REFUSED.field)
@@ -244,7 +245,7 @@ class Master:
                 await asyncio.sleep(AFTER_REFUSAL_S)
                 continue
             refused = False
-            self.board.logs_stored(heard)
+            self.board.logs_stored(each for each, kept in zip(heard, taken, strict=True) if kept)
 
     async def _chores(self) -> None:
         """Retire old jobs in slices; forget expired tickets; say how things stand."""

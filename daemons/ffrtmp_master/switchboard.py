@@ -221,7 +221,10 @@ class Switchboard:
             return
         self.logs.append(
             HeardLog(
-                LogAppend(job, message.attempt, message.offset, message.data), sender.connection, ack, message.last
+                LogAppend(job, message.attempt, message.offset, message.data, message.after),
+                sender.connection,
+                ack,
+                message.last,
             )
         )
         self.log_bytes += len(message.data)

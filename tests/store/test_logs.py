@@ -158,3 +158,19 @@ def test_a_million_bytes_go_in_one_chunk(tmp_path: Path):
         store.append_log(1, 1, 0, data)
         assert b"".join(reader.job_log(1)) == data
         assert sum(len(piece.data) for piece in reader.read_log(1, 1, 0, 1000)) == 1000
+
+
+def test_what_comes_before_its_forerunner_is_not_taken_so_that_both_are_sent_again(tmp_path: Path):
+    with open_store(tmp_path) as store, open_reader(tmp_path) as reader:
+        assert store.append_logs([LogAppend(1, 1, 0, b"one "), LogAppend(1, 1, 8, b"three", after=8)]) == (True, False)
+        assert store.append_logs([LogAppend(1, 1, 13, b"", after=13)]) == (False,)
+        assert reader.log_size(1, 1) == 4
+        late = [
+            LogAppend(1, 1, 4, b"two ", after=4),
+            LogAppend(1, 1, 8, b"three", after=8),
+            LogAppend(1, 1, 13, b"", after=13),
+        ]
+        assert store.append_logs(late) == (True, True, True)
+        assert store.append_logs([LogAppend(1, 1, 50, b"after a cut", after=13)]) == (True,)
+        assert reader.log_size(1, 1) == 61
+        assert b"".join(piece.data for piece in reader.read_log(1, 1)) == b"one two threeafter a cut"

@@ -25,12 +25,13 @@ TAIL_BYTES_MAX = 4 << 20  # `tail` looks no further back
 
 @dataclass(frozen=True, slots=True)
 class LogAppend:
-    """Bytes of an attempt's log, from `offset` since its start."""
+    """Bytes of an attempt's log, from `offset` since its start; `after` is where the chunk before them ended."""
 
     job: int
     attempt: int
     offset: int
     data: bytes
+    after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +77,21 @@ class _Windows:
             yield start, end
 
 
-def append(connection: apsw.Connection, chunks: Iterable[LogAppend], max_bytes: int) -> None:
-    """Put chunks into the logs, in an open transaction. `max_bytes` holds for logs that begin now."""
-    for chunk in chunks:
-        if chunk.data:
-            _append(connection, chunk, max_bytes)
+def append(connection: apsw.Connection, chunks: Iterable[LogAppend], max_bytes: int) -> tuple[bool, ...]:
+    """Put chunks into the logs, in an open transaction. `max_bytes` holds for logs that begin now.
+
+    Says of each whether it was taken. One whose forerunner was lost on the way is not: an acknowledgement says that all
+    before it is here, and what is missing would never be sent again.
+    """
+    return tuple(_append(connection, chunk, max_bytes) for chunk in chunks)
 
 
-def _append(connection: apsw.Connection, chunk: LogAppend, max_bytes: int) -> None:
+def _append(connection: apsw.Connection, chunk: LogAppend, max_bytes: int) -> bool:
     key = (chunk.job, chunk.attempt)
     end = chunk.offset + len(chunk.data)
     size, max_bytes = _known(connection, *key) or (0, max_bytes)
+    if chunk.after > size or not chunk.data:
+        return chunk.after <= size
     windows = _Windows.of(max(size, end), max_bytes)
     for start, stop in windows.parts(chunk.offset, end):
         for first, last in _missing(connection, *key, start, stop):
@@ -101,6 +106,7 @@ def _append(connection: apsw.Connection, chunk: LogAppend, max_bytes: int) -> No
             "DELETE FROM chunks WHERE job = ? AND attempt = ? AND offset >= ? AND offset < ? AND offset + length <= ?",
             (*key, windows.head_end, windows.tail_start, windows.tail_start),
         )
+    return True
 
 
 def _insert(connection: apsw.Connection, chunk: LogAppend, first: int, last: int) -> None:

@@ -112,11 +112,14 @@ class Store:
         """Put bytes of an attempt's log at their place; what is there already is passed over."""
         self.append_logs((LogAppend(job, attempt, offset, data),))
 
-    def append_logs(self, chunks: Sequence[LogAppend]) -> None:
-        """Put many chunks in one transaction, on disk when this returns. RowsRejected for a place that no log has."""
+    def append_logs(self, chunks: Sequence[LogAppend]) -> tuple[bool, ...]:
+        """Put many chunks in one transaction, on disk when this returns; says which were taken (see logs.append).
+
+        RowsRejected for a place that no log has.
+        """
         try:
             with self._logs.transaction() as connection:
-                logs.append(connection, chunks, self._log_max_bytes)
+                return logs.append(connection, chunks, self._log_max_bytes)
         except (ValueError, OverflowError) as error:
             raise RowsRejected(f"a log cannot be kept: {error}") from error
 
