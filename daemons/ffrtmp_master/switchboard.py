@@ -192,7 +192,9 @@ class Switchboard:
 
     def _offer(self, sender: Sender, message: wire.AdoptionOffer) -> None:
         if self.reader.job(message.uuid) is not None and message.uuid not in self.turns.farm.world.by_uuid:
-            return  # it has ended here: there is nothing to adopt
+            # It has ended here, by another attempt that was adopted: its next Hello is answered accordingly.
+            self.send(sender.connection, wire.NoSession(message.session))
+            return
         free = self.reader.job(message.job) is None and message.job not in self.turns.farm.world.jobs
         queue, priority = Queue[message.queue.upper()], Priority[message.priority.upper()]
         event = ev.Adopt(
@@ -316,7 +318,7 @@ class Switchboard:
                 message = self._settle(key, session)
             case fx.SendOrder(uuid=uuid, number=number, want=want):
                 message = wire.Order(session, uuid, number, want.value)
-            case fx.SendGrant(uuid=uuid, number=number, request=request):
+            case fx.SendGrant(uuid=uuid, number=number, request=request) if self._granted(uuid, number):
                 message = wire.Grant(session, uuid, number, request, self.timing.grant_ttl_s)
             case fx.SendDeny(uuid=uuid, number=number, request=request, detail=detail):
                 message = wire.Deny(session, uuid, number, request, detail)
@@ -324,6 +326,12 @@ class Switchboard:
                 message = wire.Ack(session, item, lineage, turn)
         if message is not None:
             self.send(contact.connection, message)
+
+    def _granted(self, uuid: str, number: int) -> bool:
+        """Whether the grant still stands at the end of its turn: nobody is told of one that the store does not hold (P2)."""
+        world = self.turns.farm.world
+        held = world.grants.get(world.by_uuid.get(uuid, 0))
+        return held is not None and held.attempt == number
 
     def _welcome(self, effect: fx.SendWelcome) -> None:
         world = self.turns.farm.world

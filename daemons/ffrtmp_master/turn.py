@@ -112,6 +112,8 @@ class Turns:
     def _apply(self, decision: Decision, given: Input, now_s: float, taken: Taken, fresh: dict[str, int]) -> None:
         try:
             given = _with_outputs(given, taken, fresh)
+            offered = _output_of(given)
+            outputs = {**taken([offered]), **fresh} if offered else {}
             effects = self.farm.apply(given.event, now_s)
         except StoreBroken:
             raise
@@ -121,7 +123,8 @@ class Turns:
         decision.effects += effects
         for effect in effects:
             _keep_effect(decision.rows, effect, given)
-        _keep_input(decision.rows, given, effects)
+        # Somebody may have asked for the same again while a job was forgotten: then that one has the output's name.
+        _keep_input(decision.rows, given, effects, "" if offered in outputs else offered)
         if isinstance(given.event, SetQueue):
             decision.rows.queues_changed = True
         if given.asked is not None:
@@ -154,15 +157,19 @@ def _keep_effect(rows: TurnRows, effect: Effect, given: Input) -> None:
         rows.lineage = effect
 
 
-def _keep_input(rows: TurnRows, given: Input, effects: list[Effect]) -> None:
+def _output_of(given: Input) -> str:
+    """The output of a job that is offered for adoption; empty for all else."""
+    return output_key(given.spec) if given.spec is not None and isinstance(given.event, Adopt) else ""
+
+
+def _keep_input(rows: TurnRows, given: Input, effects: list[Effect], output: str) -> None:
     node = getattr(given.event, "node", "")
     if given.node_info is not None and node:
         rows.node_info[node] = given.node_info
     if given.spec is not None and isinstance(given.event, Adopt):
         for effect in effects:
             if isinstance(effect, Record) and effect.before is None:
-                key = output_key(given.spec)
-                rows.specs.append(NewSpec(effect.job, given.spec, "a restored master", key))
+                rows.specs.append(NewSpec(effect.job, given.spec, "a restored master", output))
     if given.ticket is not None and any(isinstance(e, Answer) and e.status < 300 for e in effects):
         rows.tickets.append(given.ticket)
 

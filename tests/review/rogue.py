@@ -33,6 +33,7 @@ class Rogue:
         self.session = 0
         self.heard: list[Any] = []
         self.beats = 0
+        self.runs: tuple[wire.AttemptReport, ...] = ()  # what its heartbeats name, unless told otherwise
 
     def say(self, message: wire.Message) -> None:
         until("room to send", lambda: self.link.send(message))
@@ -50,7 +51,14 @@ class Rogue:
 
     def beat(self, *reports: wire.AttemptReport, **fields: Any) -> None:
         self.beats += 1
-        self.say(wire.Heartbeat(self.session, self.beats, attempts=reports, **fields))
+        self.say(wire.Heartbeat(self.session, self.beats, attempts=reports or self.runs, **fields))
+
+    def take(self) -> wire.Assign:
+        """Accept the next job that is handed out, and name it from then on."""
+        assign: wire.Assign = self.wait_for(wire.Assign)
+        self.runs = (*self.runs, wire.AttemptReport(assign.uuid, assign.job, assign.attempt, "running"))
+        self.say(wire.Accepted(self.session, assign.uuid, assign.attempt))
+        return assign
 
     def wait_for(self, kind: type, deadline_s: float = 30.0) -> Any:
         """The next message of this kind; heartbeats go on meanwhile."""

@@ -141,7 +141,7 @@ def test_a_log_that_cannot_be_read_any_more_is_given_up_and_not_waited_for() -> 
     shipping.ended(KEY, 100)
     assert list(shipping.wanted(0.1)) == [(KEY, 5)]
     last = shipping.chunk(KEY, 1, [], 0.1)
-    assert last == wire.LogChunk(1, "u", 1, 100, b"", last=True)
+    assert last == wire.LogChunk(1, "u", 1, 100, b"", last=True, after=5)
     assert shipping.acked(KEY, 5, 0.2) is False
     assert shipping.acked(KEY, 100, 0.2) is True
 

@@ -27,16 +27,15 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
 @pytest.fixture(scope="module")
 def node(farm: Farm) -> Iterator[Rogue]:
     with rogue(farm) as node:
-        node.come_in()
+        node.come_in(capacity=msgspec.structs.replace(CAPACITY, cpu_milli=100_000, slots=100))
         yield node
 
 
 def given_job(farm: Farm, node: Rogue, output: str) -> wire.Assign:
     """A job that is handed out to the node and accepted by it."""
     number = farm.submit("--scenario", "720p-h264", "--output", f"media:{output}")
-    assign = node.wait_for(wire.Assign)
+    assign = node.take()
     assert assign.job == number
-    node.say(wire.Accepted(node.session, assign.uuid, assign.attempt))
     until("the job to run", lambda: farm.state(number) == "running")
     return assign
 

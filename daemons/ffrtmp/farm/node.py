@@ -63,5 +63,6 @@ class Contact:
     lost: bool = False  # silent for too long; its attempts are doubted; the session is void
     suspected_s: float = 0.0  # on the listening clock: when it was first too silent, while the master doubts itself
     hold_until_s: float = 0.0  # it refused for want of room: no work before
+    refusals: int = 0  # in a row
     beats: dict[AttemptId, Beat] = field(default_factory=dict)  # replaced as a whole, never changed
     offered: frozenset[tuple[str, int]] = frozenset()  # attempts (UUID, number) that it was asked to offer for adoption

@@ -18,7 +18,8 @@ class Rules:
     sign_s: float = 2.0  # how long an old session has to answer for itself
     accept_timeout_s: float = 5.0
     resend_s: float = 1.0
-    hold_s: float = 5.0  # no work for a node that refused for want of room
+    hold_s: float = 5.0  # no work for a node that refused for want of room; doubled each time in a row
+    hold_most_s: float = 60.0
     grant_ttl_s: float = 10.0
     grant_margin_s: float = 5.0
     lease_stop_s: float = 3.0  # what an engine may take to end once its lease ran out

@@ -221,7 +221,9 @@ def _is_ahead(world: World, event: Hello) -> bool:
 def _lineage(world: World, event: Hello) -> None:
     """Notice that the store was put back to an earlier state, and go on as another history."""
     turn = int(world.value("turn"))
-    if event.seen_lineage == world.lineage and event.seen_turn > turn:
+    # Once in a life of the master: of the history that begins here nobody can have seen more than it has.
+    if event.seen_lineage == world.lineage and event.seen_turn > turn and not world.value("branched"):
+        world.set("branched", True)
         parent = world.lineage
         world.effects.append(NewLineage(event.fresh_lineage, parent, turn))
         world.ancestors.put(parent, turn)
@@ -371,7 +373,10 @@ def _missing(world: World, event: Heartbeat, contact: Contact, beats: dict[Attem
 def accepted(world: World, attempt: Attempt, heartbeat: int = 0) -> Attempt:
     """The attempt's directory is on its node's disk, as of the node's heartbeat of that number."""
     attempt = world.alter(attempt, accepted=True)
-    beats = world.contacts[attempt.node].beats
+    contact = world.contacts[attempt.node]
+    if contact.refusals:
+        world.contacts.put(attempt.node, replace(contact, refusals=0))
+    beats = contact.beats
     if attempt.id not in beats:
         _write_beats(world, attempt.node, {**beats, attempt.id: Beat("starting", Phase.ENCODING, 0.0, heartbeat)})
     job = world.jobs.get(attempt.job)
@@ -413,10 +418,11 @@ def refused(world: World, event: Refused, attempt: Attempt) -> None:
 
 
 def hold(world: World, node: str) -> None:
-    """No work for a node for a while."""
+    """No work for a node for a while, longer each time in a row: every hand-out uses up a number and is written down."""
     contact = world.contacts.get(node)
     if contact is not None:
-        world.contacts.put(node, replace(contact, hold_until_s=world.now_s + world.rules.hold_s))
+        wait_s = min(world.rules.hold_most_s, world.rules.hold_s * 2.0 ** min(contact.refusals, 10))
+        world.contacts.put(node, replace(contact, hold_until_s=world.now_s + wait_s, refusals=contact.refusals + 1))
 
 
 def follow(world: World, attempt: Attempt, report: Report) -> None:

@@ -166,6 +166,7 @@ class World:
             "grace_over": False,
             "looked_s": now_s,
             "deaf_s": 0.0,
+            "branched": False,
         }.items():
             self._values.restore(name, (value,))
 
