@@ -6,6 +6,7 @@ The loop never waits for a disk: what does (workshop.py) runs on a thread, in or
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import select
@@ -14,6 +15,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
+
+from msgspec import structs
 
 from ffrtmp import wire
 from ffrtmp.errors import Exit, FarmError
@@ -186,6 +189,7 @@ class Agent:
         if now_s >= self._measure_s:
             self._measure_s = now_s + MEASURE_S
             load = facts.read_load()
+            self.watching.share_energy(self._running())
             self.session.measured = Measured(load.average, load.free_memory_bytes, *self.watching.link_bytes())
         self._carry_out(self.session.tick(now_s))
         self._ship(now_s)
@@ -285,8 +289,10 @@ class Agent:
 
     def _judge(self, key: AttemptKey) -> None:
         """No process of it is left: find out what became of it."""
-        self._ended.add(key)
         directory = self.dirs[key]
+        self.watching.share_energy(self._running())
+        energy_j = self.watching.energy_j(directory)
+        self._ended.add(key)
         self.runner.forget(directory.name)
         self.watching.forget(directory)
         self.shipping.ended(key, joblog.size(directory.path))
@@ -296,9 +302,12 @@ class Agent:
                 log.error("attempt %s cannot be judged, trying again: %s", directory.name, error)
                 self._later(lambda: self.workshop.judge(directory), judged)
                 return []
-            return self._ended_as(key, directory, result, now_s)
+            return self._ended_as(key, directory, _with_energy(result, energy_j), now_s)
 
         self._task(lambda: self.workshop.judge(directory), judged)
+
+    def _running(self) -> list[AttemptDir]:
+        return [directory for key, directory in self.dirs.items() if key not in self._ended]
 
     def _ended_as(self, key: AttemptKey, directory: AttemptDir, judgement: Judgement, now_s: float) -> list[Action]:
         extra = {"FFRTMP_ATTEMPT": directory.name, **Event.ATTEMPT_ENDED.field}
@@ -392,6 +401,7 @@ class Agent:
             if job is None:
                 raise FarmError("its directory is damaged")
             self.runner.start(directory, job.spec.recipe.limits)
+            self.watching.began(directory)
             log.info("attempt %s started", directory.name, extra=extra)
         except FarmError as error:
             log.error("attempt %s cannot be started: %s", directory.name, error.what, extra=extra)
@@ -531,6 +541,12 @@ class Agent:
                 self._task(work, done)
 
         self.chores.append(chore)
+
+
+def _with_energy(judgement: Judgement, energy_j: float | None) -> Judgement:
+    if judgement.results is None or energy_j is None:
+        return judgement
+    return dataclasses.replace(judgement, results=structs.replace(judgement.results, energy_j=round(energy_j, 1)))
 
 
 def _how(how: str) -> wire.How:

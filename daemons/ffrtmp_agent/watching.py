@@ -1,9 +1,14 @@
-"""What is remembered of attempts between two looks: how long their input is; and what the network link carried."""
+"""What is remembered of attempts between two looks: how long their input is and what energy they used; and what the
+network link carried.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from pathlib import Path
 
+from ffrtmp.host.energy import EnergyMeter
 from ffrtmp.host.network import Counters, read_counters
 
 from .attempt import AttemptDir
@@ -14,11 +19,37 @@ _MOST_S = 1e9
 
 
 class Watching:
-    """Lengths by attempt. ffmpeg says the length of its input in its log, so that nobody has to open it beforehand."""
+    """Lengths and energy by attempt.
 
-    def __init__(self) -> None:
+    ffmpeg says the length of its input in its log, so that nobody has to open it beforehand. The energy is that of the
+    whole host, in equal shares for those that run at the time; an attempt that an earlier agent started has no figure.
+    """
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        """`root` is where the counters of energy are looked for."""
         self.interface = ""
         self._totals: dict[str, float] = {}
+        self._meter = EnergyMeter(root)
+        self._told_j = 0.0
+        self._used_j: dict[str, float] = {}
+
+    def began(self, directory: AttemptDir) -> None:
+        """The attempt has been started just now."""
+        self._used_j[directory.name] = 0.0
+
+    def share_energy(self, running: Sequence[AttemptDir]) -> None:
+        """Put what was used since the last call down to those that run."""
+        total_j = self._meter.sample()
+        if total_j is None:
+            return
+        share_j, self._told_j = (total_j - self._told_j) / max(1, len(running)), total_j
+        for directory in running:
+            if directory.name in self._used_j:
+                self._used_j[directory.name] += share_j
+
+    def energy_j(self, directory: AttemptDir) -> float | None:
+        """What an attempt has used, in joules; None where that is not known."""
+        return self._used_j.get(directory.name) or None
 
     def total_s(self, directory: AttemptDir) -> float:
         """The length of the input in seconds; 0: not known (yet)."""
@@ -32,6 +63,7 @@ class Watching:
     def forget(self, directory: AttemptDir) -> None:
         """The attempt has ended."""
         self._totals.pop(directory.name, None)
+        self._used_j.pop(directory.name, None)
 
     def link_bytes(self) -> tuple[int, int]:
         """What the interface to the master received and sent."""

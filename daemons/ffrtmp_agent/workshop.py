@@ -204,7 +204,8 @@ class Workshop:
             done = place.recover(directory)
             if done is not None:
                 verdict = directory.verdict()
-                return Judgement("published", done.fingerprint, verdict.results if verdict else None)
+                results = _measured(verdict.results if verdict else None, directory.outcome())
+                return Judgement("published", done.fingerprint, results)
         judgement = _judge(directory, job)
         if judgement.how != "verified" and place is not None:
             place.discard_staging()
@@ -288,7 +289,7 @@ def _judge(directory: AttemptDir, job: JobFile) -> Judgement:
     if outcome.how == "verified":
         verdict = directory.verdict()
         if verdict is not None and verdict.ok and verdict.fingerprint is not None:
-            return Judgement("verified", verdict.fingerprint, verdict.results or Results())
+            return Judgement("verified", verdict.fingerprint, _measured(verdict.results, outcome))
         failure = verdict.failure if verdict is not None else None
         return Judgement("failed", failure=failure or _broken("its verification left no verdict"))
     if outcome.how == "stopped":
@@ -298,6 +299,14 @@ def _judge(directory: AttemptDir, job: JobFile) -> Judgement:
     if outcome.how == "completed":
         return Judgement("completed")
     return Judgement("failed", failure=_explained(directory, job, outcome))
+
+
+def _measured(results: Results | None, outcome: Outcome | None) -> Results:
+    """What the verification measured, with the guard's account of what the engine used."""
+    results = results or Results()
+    if outcome is None or outcome.cpu_s <= 0:
+        return results
+    return msgspec.structs.replace(results, cpu_s=outcome.cpu_s, peak_memory_bytes=outcome.peak_memory_bytes or None)
 
 
 def _explained(directory: AttemptDir, job: JobFile, outcome: Outcome) -> wire.Failure:
