@@ -24,7 +24,7 @@ class Paths(Struct, frozen=True):
     """The real places of an attempt on this node."""
 
     input: str  # a file or a URL; empty for a generated pattern
-    staging: str  # ROOT/.ffrtmp/42.1
+    staging: str  # ROOT/.ffrtmp/42.1-FARM
     output: str  # where the result is to stand in the end
     staged: str  # the same name inside staging: a file, or a folder of pictures
 

@@ -46,6 +46,13 @@ from .tickets import Tickets
 from .turn import Turns
 
 log = logging.getLogger(__name__)
+# What is taken over when the master starts, and by no reload.
+AT_START = frozenset(
+    {
+        *("state_dir", "db", "socket", "socket_group", "hub", "log_max", "events_per_turn", "sessions_max"),
+        *("body_max", "batch_max", "labels_max"),
+    }
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -216,8 +223,10 @@ class _Running:
             self.master.turns.farm.world.rules = rules_of(config)
             self.master.retention_s = config.retention
             logging.getLogger().setLevel(("debug" if config.debug else config.log_level).upper())
-            what = ", ".join(changed) or "nothing but perhaps scenarios"
+            what = ", ".join(name for name in changed if name not in AT_START) or "nothing but perhaps scenarios"
             log.info("reloaded; changed: %s", what, extra=journal.Event.CONFIG_RELOADED.field)
+            if later := ", ".join(name for name in changed if name in AT_START):
+                log.warning("changed only by a restart: %s", later, extra=journal.Event.CONFIG_RELOADED.field)
         self.notifier.ready()
 
 
