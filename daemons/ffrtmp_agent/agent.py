@@ -160,7 +160,7 @@ class Agent:
                 "found attempt %s, %s", directory.name, "running" if directory.name in running else "ended", extra=extra
             )
             if directory.name not in running and key not in over:
-                self._judge(key)
+                self._judge(key, found=True)
         for item, message in items.items():
             self.session.found_item(item, message)
 
@@ -287,8 +287,8 @@ class Agent:
             self.session.seen_progress(key, state.phase, progress, state.restarts)
         self._carry_out(self.session.seen_stage(key, seen.stage, now_s))
 
-    def _judge(self, key: AttemptKey) -> None:
-        """No process of it is left: find out what became of it."""
+    def _judge(self, key: AttemptKey, *, found: bool = False) -> None:
+        """No process of it is left: find out what became of it. `found`: an earlier life of this agent left it so."""
         directory = self.dirs[key]
         self.watching.share_energy(self._running())
         energy_j = self.watching.energy_j(directory)
@@ -300,11 +300,11 @@ class Agent:
         def judged(result: Any, error: Exception | None, now_s: float) -> list[Action]:
             if error is not None:
                 log.error("attempt %s cannot be judged, trying again: %s", directory.name, error)
-                self._later(lambda: self.workshop.judge(directory), judged)
+                self._later(lambda: self.workshop.judge(directory, found=found), judged)
                 return []
             return self._ended_as(key, directory, _with_energy(result, energy_j), now_s)
 
-        self._task(lambda: self.workshop.judge(directory), judged)
+        self._task(lambda: self.workshop.judge(directory, found=found), judged)
 
     def _running(self) -> list[AttemptDir]:
         return [directory for key, directory in self.dirs.items() if key not in self._ended]

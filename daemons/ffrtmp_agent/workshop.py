@@ -194,8 +194,11 @@ class Workshop:
 
     # ---- the end -------------------------------------------------------------------------------------------------
 
-    def judge(self, directory: AttemptDir) -> Judgement:
-        """What became of an attempt whose processes are gone. Its staging folder is cleared unless it is to be published."""
+    def judge(self, directory: AttemptDir, *, found: bool = False) -> Judgement:
+        """What became of an attempt whose processes are gone. Its staging folder is cleared unless it is to be published.
+
+        `found` by an agent that has just started: one that was never begun is not the job's failure, but this host's loss.
+        """
         job = directory.job_file()
         if job is None:
             return Judgement("failed", failure=_broken("its directory is damaged"))
@@ -206,7 +209,7 @@ class Workshop:
                 verdict = directory.verdict()
                 results = _measured(verdict.results if verdict else None, directory.outcome())
                 return Judgement("published", done.fingerprint, results)
-        judgement = _judge(directory, job)
+        judgement = _judge(directory, job, found=found)
         if judgement.how != "verified" and place is not None:
             place.discard_staging()
         return judgement
@@ -276,15 +279,16 @@ def first_lease_s(spec: JobSpec, timing: wire.Timing, reached_s: float) -> float
     return (reached_s if reached_s >= 0 else clock_s()) + lease_s
 
 
-def _judge(directory: AttemptDir, job: JobFile) -> Judgement:
+def _judge(directory: AttemptDir, job: JobFile, *, found: bool) -> Judgement:
     outcome = directory.outcome()
     guard = directory.guard_pid()
     if directory.stop_note() == "discard":
         return Judgement("stopped")
     if outcome is None:
-        if guard is not None and guard.boot_id != boot_id():
-            return Judgement("node_lost")
         complaint = directory.complaint()
+        begun = guard is not None or bool(complaint)
+        if (guard is not None and guard.boot_id != boot_id()) or (found and not begun):
+            return Judgement("node_lost")
         return Judgement("failed", failure=_broken(complaint or "it ended without a word (was it killed?)"))
     if outcome.how == "verified":
         verdict = directory.verdict()

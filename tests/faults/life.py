@@ -81,6 +81,8 @@ def live(folder: Path, point: Point | None) -> Life:
         assert job["state"] == "completed", f"job {number} is {job['state']}: {job.get('failure')}"
         village.settle()
         life.edges = _check_history(farm, number)
+        if point is None or point.program != "guard":
+            assert farm.job(number).get("failures", 0) == 0, "the death of a daemon was taken for a failure of the job"
         _check_logs(farm, number, village.logs)
         _check_output(farm)
         village.stop()

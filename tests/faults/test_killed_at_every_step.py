@@ -23,7 +23,7 @@ STEPS = [
     *(("agent", kind) for kind in ("fsync", "rename", "send", "exec", "remove")),
     *(("guard", kind) for kind in ("fsync", "rename", "exec")),
 ]
-SAMPLE = 3  # of each
+SAMPLE = 2  # of each
 
 Counts = Counter[tuple[str, str]]
 

@@ -94,3 +94,12 @@ def test_p11_an_attempt_that_is_there_keeps_its_staging_folder_when_its_number_c
     workshop.sweep()
     assert _in_root(workshop) == ["1.1"]
     assert (workshop.roots["id"].path / ".ffrtmp" / "1.1" / "out.mp4").exists()
+
+
+def test_p11_an_attempt_that_a_dead_agent_never_began_is_no_failure_of_the_job(workshop: Workshop):
+    attempt = workshop.make(_assign(), wire.Timing())
+    assert workshop.judge(attempt, found=True).how == "node_lost"
+    assert workshop.judge(attempt).how == "failed"  # its start was tried, and came to nothing
+    (attempt.path / "guard.err").write_text("launch: no such kernel feature\n")
+    assert workshop.judge(attempt, found=True).how == "failed"
+    assert _in_root(workshop) == []
