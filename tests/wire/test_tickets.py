@@ -48,7 +48,9 @@ def test_what_the_inviter_said_goes_before_what_the_host_says():
     assert out().judge(ONCE, wire.Enroll(HOST, ""), NOW).status == 400
 
 
-@pytest.mark.parametrize("key", ["", "short", ONCE, "~" * 40, "é" * 40], ids=["none", "short", "its own", "no Z85", "no ASCII"])
+@pytest.mark.parametrize(
+    "key", ["", "short", ONCE, "~" * 40, "é" * 40], ids=["none", "short", "its own", "no Z85", "no ASCII"]
+)
 def test_only_a_key_of_its_own_makes_a_node(key):
     assert out().judge(ONCE, wire.Enroll(key, "camera"), NOW).status == 400
 
