@@ -297,6 +297,7 @@ class Stage:
         self.mail: list[ev.Event] = []
         self.known: set[str] = set()  # UUIDs that the store has
         self.uuid_of: dict[int, str] = {}
+        self.ended: dict[int, Job] = {}
         self.at_target: dict[str, Fingerprint] = {}  # what stands at the outputs, by job UUID
         self.history = History()
         self.effects: list[fx.Effect] = []
@@ -317,6 +318,7 @@ class Stage:
             effects += self._apply(event)
         for event in self.farm.due(self.now_s):
             effects += self._apply(event)
+        self._keep_ended()
         self.turns += 1
         self.farm.keep_turn(self.turns)
         self.effects = effects
@@ -327,6 +329,13 @@ class Stage:
             if host.up and host.session:  # heartbeats are answered with the turn's number
                 host.seen = (self.world.lineage, self.turns, int(self.world.value("next_job")) - 1)
         return effects
+
+    def _keep_ended(self) -> None:
+        """Jobs that have ended are not in memory any more; here their last state is kept for a look."""
+        for number, job in self.farm.changes()[1].items():
+            assert number not in self.ended, f"P1: job {number} ends twice"
+            assert job.failures <= job.terms.max_retries + 1, "P8"
+            self.ended[number] = job
 
     def _apply(self, event: ev.Event) -> list[fx.Effect]:
         effects = self.farm.apply(event, self.now_s)
@@ -488,6 +497,7 @@ class Stage:
         if backup is not None:
             self.history = History(dict(backup.states))
             self.known = set(backup.known)
+            self.ended = {n: job for n, job in self.ended.items() if n in self.history.states}
         for host in self.hosts.values():
             host.session = 0
             host.connection += b"+"

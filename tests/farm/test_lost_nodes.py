@@ -252,20 +252,23 @@ def test_two_attempts_of_one_job_that_come_back_leave_one():
     ends_once(stage, job, a, b, c)
 
 
-def test_p4_what_a_given_up_attempt_says_changes_nothing():
+@pytest.mark.parametrize("said", ["ended", "asks to publish", "published", "not published", "refused"])
+def test_p4_what_a_given_up_attempt_says_changes_nothing(said):
     stage, job, a, b = moved()
     b.progress(job, 100.0)
     a.obeys = False
     a.back()
     local = a.local(job)
     rows = len(stage.history.rows)
-    for event in (
-        ev.Ended(*a._at(), "x", local.uuid, 1, "failed", WRONG),
-        ev.PublishRequest(*a._at(), local.uuid, 1, 5, stage.print_of(local.uuid)),
-        ev.Published(*a._at(), "y", local.uuid, 1, 5, stage.print_of(local.uuid)),
-        ev.NotPublished(*a._at(), "z", local.uuid, 1, 5, "late", WRONG),
-    ):
-        stage.turn(event)
+    event = {
+        "ended": ev.Ended(*a._at(), "x", local.uuid, 1, "failed", WRONG),
+        "asks to publish": ev.PublishRequest(*a._at(), local.uuid, 1, 5, stage.print_of(local.uuid)),
+        "published": ev.Published(*a._at(), "y", local.uuid, 1, 5, stage.print_of(local.uuid)),
+        "not published": ev.NotPublished(*a._at(), "z", local.uuid, 1, 5, "late", WRONG),
+        "refused": ev.Refused(*a._at(), local.uuid, 1, "no room", WRONG),
+    }[said]
+    stage.turn(event)
+    stage.turn(event)
     assert len(stage.history.rows) == rows
     assert (stage.state(job), stage.attempt(job).number) == (State.RUNNING, 2)
     assert stage.grant(job) is None
@@ -414,6 +417,18 @@ def test_p8_a_last_hope_that_fails_too_is_the_end():
     a.fail(job, BROKEN)
     assert stage.state(job) is State.FAILED
     assert stage.path(job).count("failed") == 1
+    assert stage.ended[job].failures == 1
+
+
+def test_p8_only_nodes_on_which_the_job_was_running_count_as_lost_under_it():
+    stage = Stage(accept_timeout_s=60.0)
+    for name in "abcd":
+        stage.node(name).accepts = False
+    job = stage.submit()
+    for _ in range(3):
+        stage.lose(stage.hosts[stage.where(job)])
+    assert stage.state(job) is State.ASSIGNED
+    assert stage.job(job).lost == ()
 
 
 def test_a_failed_attempt_that_comes_back_is_no_rival():

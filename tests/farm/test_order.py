@@ -230,7 +230,19 @@ def test_a_reservation_ends_with_its_job_or_its_node():
     stage.ask(ev.DrainNode(0, "a", False))
     stage.pass_s(6)
     assert stage.world.reservation is not None and stage.world.reservation.job == wide
+    finish_one(stage)
+    assert len(stage.hosts["a"].locals) == 3
     stage.cancel(wide)
     assert stage.world.reservation is None
+    assert len(stage.hosts["a"].locals) == 4, "its node takes other work at once"
+
+
+def test_a_reserved_node_is_open_to_all_as_soon_as_its_job_starts_elsewhere():
+    stage = Stage(reserve_after_s=900.0)
+    wide = crowd(stage)
+    stage.pass_s(906, 6.0)
+    waits = stage.submit(terms(queue=Queue.BATCH))
     finish_one(stage)
-    assert len(stage.hosts["a"].locals) == 4
+    assert len(stage.hosts["a"].locals) == 3
+    stage.node("b")
+    assert (stage.where(wide), stage.where(waits)) == ("b", "a")

@@ -127,6 +127,39 @@ def test_a_release_that_the_node_has_not_followed_yet_can_be_taken_back():
     assert stage.state(job) is State.RUNNING
 
 
+def test_a_pause_that_is_taken_back_before_the_node_stands_still_again_needs_no_room():
+    stage = Stage()
+    a = stage.node("a")
+    job = stage.submit()
+    stage.pause(job)
+    stage.resume(job)
+    a.obeys = False
+    stage.pause(job)
+    a.local(job).stage = "running"
+    assert stage.resume(job).status == 202
+    a.obeys = True
+    stage.pass_s(3)
+    assert stage.state(job) is State.RUNNING
+    assert a.local(job).stage == "running"
+
+
+def test_a_held_job_whose_lost_node_may_be_publishing_is_not_started_elsewhere():
+    stage = Stage()
+    a = stage.node("a")
+    job = stage.submit()
+    a.publishes = a.obeys = False
+    stage.pause(job)
+    a.request(job)
+    a.local(job).stage = "paused"
+    a.beat()
+    assert stage.state(job) is State.PAUSED and stage.grant(job) is not None
+    stage.node("b", replace(ROOM, roots=frozenset()))
+    stage.lose(a)
+    answer = stage.resume(job)
+    assert answer.status == 409 and "publishing" in answer.detail
+    assert stage.state(job) is State.PAUSED
+
+
 def test_a_held_job_on_a_lost_node_stays_held_and_goes_on_when_the_node_is_back():
     stage = Stage()
     a = stage.node("a")
@@ -150,9 +183,10 @@ def test_a_held_job_whose_node_came_back_without_it_stays_held():
     job = stage.submit()
     stage.pause(job)
     stage.lose(a)
+    history = stage.path(job)
     a.back(rebooted=True)
     stage.pass_s(3)
-    assert stage.state(job) is State.PAUSED
+    assert stage.path(job) == history and history[-1] == "paused"
     assert stage.job(job).current == 0
     stage.resume(job)
     assert stage.state(job) is State.RUNNING

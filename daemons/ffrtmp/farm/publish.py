@@ -50,7 +50,7 @@ def _refusal(world: World, attempt: Attempt | None) -> str | None:
     if attempt is None:
         return "no such attempt"
     job = world.jobs.get(attempt.job)
-    if job is None or attempt.given_up or job.state is State.CANCELING:
+    if job is None or attempt.given_up:
         return "the attempt was given up"
     held = world.grants.get(job.number)
     if held is not None and held.attempt != attempt.number:

@@ -296,7 +296,6 @@ def _take_back(world: World, job: Job, attempt: Attempt) -> None:
         "current": attempt.number,
         "lost": tuple(n for n in job.lost if n != attempt.number),
         "verdict": None,
-        "due_s": 0.0,
     }
     text = f"attempt {attempt.number} came back on {attempt.node} and is kept"
     held = job.state is State.PAUSED
