@@ -250,7 +250,7 @@ class Master:
     async def _chores(self) -> None:
         """Retire old jobs in slices; forget expired tickets; say how things stand."""
         loop = asyncio.get_running_loop()
-        retire_s = self.clocks.farm_s() + RETIRE_EVERY_S
+        retire_s = self.clocks.farm_s() + min(RETIRE_EVERY_S, self.retention_s)
         while True:
             await asyncio.sleep(STATUS_EVERY_S)
             if not self.desk.refusing:
@@ -264,7 +264,7 @@ class Master:
             except StoreRefused as error:
                 log.warning("old jobs cannot be retired: %s", error)
                 retired = 0
-            retire_s = self.clocks.farm_s() + (1.0 if retired else RETIRE_EVERY_S)
+            retire_s = self.clocks.farm_s() + (1.0 if retired else min(RETIRE_EVERY_S, self.retention_s))
 
     def _status(self) -> str:
         queues = self.desk.live.queues()

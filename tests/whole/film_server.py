@@ -14,7 +14,10 @@ FILM_S = 4.0
 
 
 class FilmServer(http.server.ThreadingHTTPServer):
-    """Serves one film; the first requests go as `bad` says: a status, or "half" for a connection that breaks off."""
+    """Serves one film; the first requests go as `bad` says.
+
+    A number is a status, "half" a connection that breaks off, "silent" one on which no more comes after the half.
+    """
 
     daemon_threads = True
 
@@ -23,6 +26,7 @@ class FilmServer(http.server.ThreadingHTTPServer):
         self.film = film
         self.bad = bad
         self.asked = 0
+        self.over = threading.Event()
 
     @property
     def url(self) -> str:
@@ -44,6 +48,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(film)))
         self.end_headers()
         self.wfile.write(film[: len(film) // 2] if bad else film)
+        if bad == "silent":
+            self.server.over.wait(60.0)
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
@@ -58,5 +64,6 @@ def serving(*bad: int | str) -> Iterator[FilmServer]:
         try:
             yield server
         finally:
+            server.over.set()
             server.shutdown()
             thread.join()

@@ -139,3 +139,18 @@ def test_an_engine_that_is_killed_from_outside_is_started_again_and_the_master_s
     assert ended["attempts"][0]["failure"]["reason"] == "platform_error"
     assert "failure" not in ended, "a job that completed has not failed"
     assert "hint" not in farm.ctl("jobs", "why", str(job)).stdout
+
+
+def test_an_engine_that_gets_no_further_is_a_failed_attempt_and_a_slow_one_is_not(tmp_path: Path) -> None:
+    with Farm(tmp_path, backoff="0.2s", stall_after_file="1.5s") as farm:
+        lay_clip(farm, 5.0)
+        farm.start_master()
+        farm.start_agent("a", "--allow-run")
+        slow = paced(farm, "slow.mp4")
+        with serving("silent") as server:
+            words = ("--scenario", "480p30-h264", "--input", server.url, "--output", "media:stalled.mp4")
+            ended = farm.wait(farm.submit(*words), "completed")
+        stalled = ended["attempts"][0]["failure"]
+        assert (ended["attempt"], stalled["reason"]) == (2, "timeout") and "no progress" in stalled["line"]
+        assert farm.wait(slow, "completed")["attempt"] == 1
+        nothing_left(farm)

@@ -130,19 +130,6 @@ def test_progress_is_shown_in_percent_with_speed_and_time_left(farm: Farm) -> No
     assert "length      4.0 s" in shown
 
 
-def test_number_and_uuid_find_exactly_their_job_and_nothing_like_it(farm: Farm) -> None:
-    job = broken(farm, "exact.mp4")
-    assert farm.get(f"/v1/jobs/{job['uuid']}")["job"] == job["job"]
-    assert farm.ctl("jobs", "status", job["uuid"]).stdout.startswith(f"job {job['job']} ")
-    number, uuid = str(job["job"]), job["uuid"]
-    near = (f"{number}0", f"0{number}", f"{number}.0", f"+{number}", uuid[:-1], uuid[:8], f"{uuid}0", "0", "%31")
-    for word in (*near, uuid[:-1] + ("0" if uuid[-1] != "0" else "1")):
-        status, answer = farm.api("GET", f"/v1/jobs/{word}")
-        assert status in (400, 404) or (word == "%31" and answer["job"] == 1), (word, answer)
-    missing = farm.ctl("jobs", "status", f"{number}000")
-    assert missing.returncode == 3 and len(missing.stderr.splitlines()) == 2
-
-
 def test_states_have_the_old_names_as_aliases_and_filters_hold_together(farm: Farm) -> None:
     waits = farm.submit(*SHORT, "--label", "nobody", "--queue", "batch", "--output", "media:f.mp4")
     runs = farm.submit(*SHORT, "--generate", "320x180@25:600", "--output", "media:r.mp4", "--classification", "test")

@@ -1,0 +1,78 @@
+"""What people are told when something is wrong: one line, a hint, and an exit code, from a whole farm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from daemons import Farm, until
+
+DONE, FAILED, USAGE, NOT_FOUND, REFUSED, NO_MASTER = range(6)
+
+
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    """One agent that takes no plain arguments."""
+    with Farm(tmp_path_factory.mktemp("farm")) as farm:
+        (farm.media / "text.mp4").write_text("no film")
+        farm.start_master()
+        farm.start_agent("a")
+        yield farm
+
+
+def told(farm: Farm, code: int, *words: str) -> str:
+    """Run a command that goes wrong: one line and a hint, and this exit code; what the two say."""
+    run = farm.ctl(*words)
+    assert run.returncode == code, (words, run)
+    lines = run.stderr.splitlines()
+    assert len(lines) == 2 and lines[0].startswith("ffrtmpctl: ") and lines[1].startswith("hint: "), run.stderr
+    assert "Traceback" not in run.stderr
+    traced = farm.ctl(*words, "--debug") if code != FAILED else None
+    assert traced is None or "Traceback (most recent call last)" in traced.stderr
+    return run.stderr
+
+
+def test_each_kind_of_error_is_one_line_with_a_hint_and_has_its_exit_code_and_debug_shows_the_trace(farm: Farm) -> None:
+    submit = ("jobs", "submit", "--scenario", "480p30-h264", "--input")
+    assert "input_error" in told(farm, FAILED, *submit, "media:text.mp4", "--output", "media:a.mp4", "--wait")
+    assert "/etc" in told(farm, REFUSED, *submit, "/etc/hostname", "--output", "media:b.mp4")
+    assert '".."' in told(farm, REFUSED, *submit, "media:../x.mp4", "--output", "media:b.mp4")
+    assert ".mp4" in told(farm, REFUSED, *submit, "media:text.mp4", "--output", "media:b.webm")
+    assert "same file" in told(farm, REFUSED, *submit, "media:text.mp4", "--output", "media:text.mp4")
+    assert "did you mean" in told(farm, REFUSED, "jobs", "submit", "--scenario", "480p30-h246")
+    assert "4711" in told(farm, NOT_FOUND, "jobs", "status", "4711")
+    assert "nobody" in told(farm, NOT_FOUND, "nodes", "drain", "nobody")
+    assert "queued" in told(farm, USAGE, "jobs", "list", "--state", "sleeping")
+    assert "--priority" in told(farm, USAGE, "jobs", "list", "--priority", "highest")
+    assert farm.ctl("jobs", "list").returncode == DONE
+
+
+def test_plain_arguments_are_refused_where_no_node_takes_them_and_where_they_open_other_files(farm: Farm) -> None:
+    run = ("jobs", "run", "--input", "media:text.mp4", "--output", "media:r.mkv")
+    strict = farm.ctl(*run, "--strict", "--", "-i", "{input}", "{output}")
+    assert strict.returncode == REFUSED and "rejected" in strict.stdout and "run" in strict.stdout
+    waits = farm.submit("--scenario", "probe", "--input", "media:text.mp4", "--output", "media:p.json")
+    farm.wait(waits, "failed", "completed")
+    for engine in (("-i", "{input}", "-i", "/etc/passwd"), ("-i", "{input}", "-vf", "movie=/etc/passwd")):
+        refused = farm.ctl(*run, "--", *engine, "{output}")
+        assert refused.returncode == REFUSED and "hint: " in refused.stderr, refused
+
+
+def test_without_a_master_the_code_is_5(farm: Farm, tmp_path: Path) -> None:
+    nobody = farm.ctl("--master", str(tmp_path / "nobody.sock"), "jobs", "list")
+    assert nobody.returncode == NO_MASTER and len(nobody.stderr.splitlines()) == 2
+
+
+def test_ended_jobs_and_their_logs_go_when_their_time_is_over(tmp_path: Path) -> None:
+    with Farm(tmp_path, retention="2s") as farm:
+        farm.start_master()
+        farm.start_agent("a")
+        words = ("--scenario", "480p30-h264", "--generate", "64x36@5:1", "--output")
+        job = farm.submit(*words, "media:a.mp4")
+        farm.wait(job, "completed")
+        until("the job to be forgotten", lambda: farm.api("GET", f"/v1/jobs/{job}")[0] == 404)
+        assert farm.ctl("jobs", "logs", str(job)).returncode == NOT_FOUND
+        assert (farm.media / "a.mp4").exists(), "its output stays"
+        assert farm.submit(*words, "media:b.mp4") == job + 1, "its number is not used again"
