@@ -61,11 +61,12 @@ def masked(spec: JobSpec) -> JobSpec:
     )
 
 
-def failure_view(failure: Failure | None) -> api.FailureView | None:
-    """A failure; the telling line may quote a URL."""
+def failure_view(failure: Failure | None, spec: JobSpec | None = None) -> api.FailureView | None:
+    """A failure; the telling line may quote a URL, or a media root of the job's `spec`."""
     if failure is None:
         return None
-    return api.FailureView(reason=failure.reason.value, line=mask_url(failure.line), hint=mask_url(failure.hint))
+    line = failure.line if spec is None else name_roots(failure.line, spec)
+    return api.FailureView(reason=failure.reason.value, line=mask_url(line), hint=mask_url(failure.hint))
 
 
 def job_view(row: JobRow, progress: Progress | None, phase: str, now_s: float) -> api.JobView:
@@ -95,7 +96,7 @@ def job_view(row: JobRow, progress: Progress | None, phase: str, now_s: float) -
         percent=_percent(state, shown),
         eta_s=shown.eta_s if shown and state is State.RUNNING else None,
         progress=shown,
-        failure=None if state is State.COMPLETED else failure_view(row.failure),  # its attempts tell of theirs
+        failure=None if state is State.COMPLETED else failure_view(row.failure, spec),  # its attempts tell of theirs
         results=row.results,
         retry_of=spec.retry_of,
         traceparent=spec.traceparent,
@@ -153,8 +154,21 @@ def why(row: JobRow, explained: Why | None) -> api.Why:
         failure = None if row.state is State.COMPLETED else row.failure
         sentence, hint, nodes = _ending(row), failure.hint if failure else "", {}
     return api.Why(
-        job=row.number, state=state_name(row.state), sentence=mask_url(sentence), hint=mask_url(hint), nodes=nodes
+        job=row.number,
+        state=state_name(row.state),
+        sentence=mask_url(name_roots(sentence, row.spec)),
+        hint=mask_url(hint),
+        nodes={node: name_roots(text, row.spec) for node, text in nodes.items()},
     )
+
+
+def name_roots(text: str, spec: JobSpec) -> str:
+    """What the rules say of media roots, whose identities are all they know, with the names that the job gave."""
+    for path in (spec.source.path, spec.output):
+        if path is not None:
+            text = text.replace(f"{path.root_id}:r", f"{path.root} (to read)")
+            text = text.replace(f"{path.root_id}:w", f"{path.root} (to write)")
+    return text
 
 
 _ENDED = {

@@ -122,6 +122,28 @@ def test_a_node_that_is_removed_is_gone_from_the_list_and_its_key_is_refused(far
     assert farm.ctl("nodes", "describe", "gone").returncode == 3
 
 
+def test_a_job_runs_only_where_its_media_root_its_memory_and_its_cores_are(farm: Farm) -> None:
+    vault = farm.folder / "vault"
+    vault.mkdir()
+    shutil.copyfile(farm.media / "in.mkv", vault / "in.mkv")
+    farm.start_agent("keeper", "--media-root", f"vault={vault}", "--memory", "1GiB", cpu=2)
+    words = ("--scenario", "probe", "--input", "vault:in.mkv", "--output")
+    assert farm.wait(farm.submit(*words, "vault:a.json"), "completed")["node"] == "keeper"
+    assert farm.wait(farm.submit(*words, "media:b.json"), "completed")["node"] == "keeper"
+    for need in (("--memory", "2GiB"), ("--cpu", "3")):
+        strict = farm.ctl("jobs", "submit", *words, "vault:c.json", *need, "--strict")
+        assert strict.returncode == REFUSED and "no media root vault (to read)" in strict.stdout, strict
+    farm.agents["keeper"].kill()
+    until("the node to be lost", lambda: states(farm)["keeper"] == "lost")
+    waits = farm.submit(*words, "vault:d.json")
+    why = farm.ctl("jobs", "why", str(waits)).stdout
+    assert farm.state(waits) == "queued"
+    assert why.startswith("it waits for keeper, the only node that could run it") and "media root vault" in why, why
+    farm.start_agent("keeper", "--media-root", f"vault={vault}", "--memory", "1GiB", cpu=2)
+    farm.wait(waits, "completed")
+    farm.agents["keeper"].stop()
+
+
 def test_load_and_free_memory_of_a_node_are_measured_again_with_its_heartbeats(farm: Farm) -> None:
     before = farm.get("/v1/nodes/a")
     until("another measure", lambda: farm.get("/v1/nodes/a")["free_memory_bytes"] != before["free_memory_bytes"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .job import Attempt, Job, State, Want
-from .placement import could_ever, obstacle
+from .placement import closed, could_ever, never, obstacle
 from .queue import rank
 from .world import World
 
@@ -46,10 +46,24 @@ def _waits(world: World, job: Job) -> Why:
     unable = could_ever(world, job.terms.requirements)
     if unable is not None:
         return Why(f"it waits because no known node could run it: {unable}", "add such a node, or cancel it", nodes)
+    away = _away(world, job)
+    if away:
+        return Why(f"it waits for {away}", "ffrtmpctl nodes list", nodes)
     ahead = _ahead(world, job)
     if ahead:
         return Why(f"it waits for room, behind {ahead} jobs of higher rank or earlier arrival", "", nodes)
     return Why("it is the next of its kind and waits for room on a node that can run it", "", nodes)
+
+
+def _away(world: World, job: Job) -> str:
+    """The nodes that could run it, where all of them are lost, drained or unheard; else empty."""
+    able = [n for n in world.nodes.rows() if never(n.capacity, n.labels, job.terms.requirements) is None]
+    there = [n for n in able if world.in_contact(n.name) is not None and not n.drained]
+    if there or not able:
+        return ""
+    if len(able) == 1:
+        return f"{able[0].name}, the only node that could run it: {closed(world, able[0], world.contacts.get(able[0].name))}"
+    return f"one of the {len(able)} nodes that could run it: all of them are lost, drained or not heard yet"
 
 
 def _ahead(world: World, job: Job) -> int:

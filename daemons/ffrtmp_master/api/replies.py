@@ -13,7 +13,7 @@ from ffrtmp.masking import mask_url
 
 from ..rows import IdempotencyRow
 from ..submit import PreparedJob, complete
-from ..views import input_text, output_text, state_name
+from ..views import input_text, name_roots, output_text, state_name
 from .backend import Idempotency, Outcome
 
 
@@ -47,7 +47,7 @@ def _submitted(jobs: Sequence[PreparedJob], answer: Answer, rejections: Mapping[
                 state=state_name(state),
                 input=input_text(job.spec),
                 output=output_text(complete(job.spec, number)),
-                reason=mask_url(rejections.get(number, "")),
+                reason=mask_url(name_roots(rejections.get(number, ""), job.spec)),
             )
             for job, number, state in zip(jobs, answer.jobs, answer.states, strict=True)
         )
