@@ -39,6 +39,8 @@ from .state import NodeIdentity, StateFolder
 from .workshop import Workshop, clock_s
 
 log = logging.getLogger(__name__)
+MASTER_WAIT_S = 30.0  # for a master beside this agent that is being started at the same time
+MASTER_LOOK_S = 2.0
 ROOTS_EVERY_S = 60.0
 
 
@@ -282,12 +284,17 @@ def enrolled(config: AgentConfig, state: StateFolder) -> NodeIdentity:
         raise FarmError(f"cannot enrol at {config.master}: it is no Unix socket", hint=hint, code=Exit.CONFIG)
     name = config.name or (identity.name if identity is not None else "") or socket.gethostname()
     path = Path(config.master.removeprefix("unix:"))
-    try:
-        return enrol_beside(path, state, name, config.address)
-    except FarmError as error:
-        if identity is not None and error.code == Exit.NO_MASTER:
-            return identity  # enrolled before: the link finds the master when it is back
-        raise
+    until_s = time.monotonic() + MASTER_WAIT_S
+    while True:
+        try:
+            return enrol_beside(path, state, name, config.address)
+        except FarmError as error:
+            if error.code != Exit.NO_MASTER or (identity is None and time.monotonic() > until_s):
+                raise
+            if identity is not None:
+                return identity  # enrolled before: the link finds the master when it is back
+            log.info("waiting for the master: %s", error.what)
+            time.sleep(MASTER_LOOK_S)
 
 
 def runner_of(config: AgentConfig) -> PlainRunner:

@@ -21,7 +21,7 @@ from whole.scene import engines, kinds, nothing_left, one_history, out_time_s, s
 
 from daemons import Farm, until
 
-LONG = ("--scenario", "480p30-h264", "--generate", "160x90@25:3600")
+LONG = ("--scenario", "480p30-h264", "--generate", "160x90@25:3600", "--cpu", "1")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
         video = f'[video]\ncodec = "h264"\nwidth = 640\nheight = 360\nbitrate = "{bitrate}"\npreset = "ultrafast"\n'
         (folder / "scenarios" / f"{name}.toml").write_text(f'kind = "file"\ncontainer = "mp4"\n{video}')
     with Farm(folder, backoff="0.2s", lost_after="20s") as farm:
-        lay_clip(farm, 4.0)
+        lay_clip(farm, 5.0)
         farm.start_master("--scenario-dir", str(folder / "scenarios"))
         farm.start_agent("a", "--allow-run", slots=6)
         yield farm
@@ -50,7 +50,7 @@ def nothing_runs_afterwards(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def test_defect_cancel_that_deadlocks_the_server(farm: Farm) -> None:
-    jobs = [farm.submit(*LONG, "--output", f"media:deadlock{number}.mp4") for number in range(6)]
+    jobs = [paced(farm, f"deadlock{number}.mp4") for number in range(6)]
     for job in jobs:
         farm.wait(job, "running")
     answers: list[tuple[int, float]] = []
@@ -309,7 +309,7 @@ def test_defect_limits_that_are_written_and_not_applied(farm: Farm) -> None:
     big = farm.submit(*LONG, "--file-size", "200kB", "--output", "media:big.mp4")
     slow = farm.submit(*LONG, "--time", "1s", "--output", "media:slow.mp4")
     wide = farm.submit(*LONG, "--memory", "64MiB", "--max-retries", "0", "--output", "media:wide.mp4")
-    kind = farm.submit(*LONG, "--cpu", "1", "--nice", "7", "--output", "media:kind.mp4")
+    kind = farm.submit(*LONG, "--nice", "7", "--output", "media:kind.mp4")
     (process,) = until("its engine", lambda: out_time_s(farm, kind) > 0 and engines(farm, kind))
     assert process.nice() == 7
     if (os.cpu_count() or 1) > 1:

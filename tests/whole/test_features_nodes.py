@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from whole.pace import lay_clip, paced
@@ -142,6 +143,14 @@ def test_a_job_runs_only_where_its_media_root_its_memory_and_its_cores_are(farm:
     farm.start_agent("keeper", "--media-root", f"vault={vault}", "--memory", "1GiB", cpu=2)
     farm.wait(waits, "completed")
     farm.agents["keeper"].stop()
+
+
+def test_an_agent_that_is_started_before_its_master_waits_for_it(tmp_path: Path) -> None:
+    with Farm(tmp_path) as farm:
+        agent = farm.start_agent("early", wait=False)
+        until("the agent to look for its master", lambda: agent.said("waiting for the master"))
+        farm.start_master()
+        until("the agent to enrol", lambda: states(farm).get("early") == "ready")
 
 
 def test_load_and_free_memory_of_a_node_are_measured_again_with_its_heartbeats(farm: Farm) -> None:

@@ -1,4 +1,4 @@
-"""Feature 2: who goes first. 300 jobs instead of these 45 are in tests/faults."""
+"""Feature 2: who goes first. 300 jobs instead of these 36 are in tests/faults."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def busy_node(farm: Farm, *words: str) -> int:
 def test_p7_shuffled_jobs_on_a_busy_node_start_by_queue_then_priority_then_arrival(tmp_path: Path) -> None:
     with Farm(tmp_path) as farm:
         busy_node(farm, "--ageing-interval", "0")
-        numbers = submit(farm, shuffled(45, seed=1), "out")
+        numbers = submit(farm, shuffled(36, seed=1), "out")
         completed(farm, numbers, 120.0)
         found = starts(farm, numbers)
         assert [start.job for start in found] == [s.job for s in sorted(found, key=lambda s: (s.level, s.job))]
