@@ -115,7 +115,7 @@ def test_p11_a_paused_job_is_still_paused_for_the_next_agent(yard: Yard):
     first.pause(attempt.name)
     first.close()
     yard.runner.adopt([attempt])
-    assert (yard.stage(attempt), state_of(engine.pid)) == ("paused", "T")
+    until(lambda: (yard.stage(attempt), state_of(engine.pid)) == ("paused", "T"), "it to stand still")
 
 
 def test_p11_an_end_that_no_agent_saw_is_in_the_directory(yard: Yard):
