@@ -42,7 +42,9 @@ def _job(number: int, output: str) -> Input:
     return Input(ev.Submit(number, (new,)), asked=Asked((PreparedJob(new, spec, output_key(spec)),), "somebody"))
 
 
-BROKEN = Input(ev.Submit(99, (None,)))  # type: ignore[arg-type]  # as a rule with a fault would, this raises
+# The first job of this batch is accepted before the second makes the rule fail.
+_NOWHERE = ev.Terms(queue="nowhere")  # type: ignore[arg-type]
+BROKEN = Input(ev.Submit(99, (ev.NewJob(str(UUID(int=98)), ev.Terms()), ev.NewJob(str(UUID(int=99)), _NOWHERE))))
 
 
 @contextmanager
