@@ -146,7 +146,7 @@ class Desk:
             raise Refusal(503, error.what, hint=error.hint) from error
         opened = await self._open(request.address)
         # Name servers may take their time, and the loop has none.
-        host = request.address or await asyncio.get_running_loop().run_in_executor(None, socket.getfqdn)
+        host = request.address or await asyncio.get_running_loop().run_in_executor(None, _own_name)
         port = self.hub.endpoint.rpartition(":")[2]
         hub = f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
         ticket = Ticket(hub, self.keys.public, keys, int(expires_s), request.name)
@@ -255,6 +255,19 @@ def _of_fault(error: Exception) -> Refusal:
     if isinstance(error, StoreRefused):
         return Refusal(503, f"the store refuses: {error}", hint="nothing was changed; try again")
     return Refusal(500, f"a rule of the farm failed: {type(error).__name__}", hint="the master's journal has the trace")
+
+
+def _own_name() -> str:
+    """What other hosts may call this one: its full name, else the address by which it reaches others."""
+    name = socket.getfqdn()
+    if name.split(".")[0] != "localhost":
+        return name
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # nothing is sent: only the route is looked up
+        except OSError:
+            return "localhost"
+        return str(probe.getsockname()[0])
 
 
 def _is_loopback(address: str) -> bool:

@@ -106,6 +106,8 @@ def invite(args: Namespace, context: Context) -> int:
     context.out.write(f"ffrtmp-agent join {ticket.ticket}\n")
     if ticket.opened:
         context.note(f"the master now listens for agents on the network, at {ticket.hub}")
+    if "//localhost:" in ticket.hub and not args.address:
+        context.note("another host cannot reach this one as localhost: say how it can with --address HOST")
     return Exit.DONE
 
 

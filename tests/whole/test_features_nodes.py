@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from whole.pace import lay_clip, paced
 from whole.scene import engines, out_time_s
 
-from daemons import Daemon, Farm, until
+from daemons import BIN, Daemon, Farm, until
 
 REFUSED = 4
 
@@ -151,6 +152,30 @@ def test_an_agent_that_is_started_before_its_master_waits_for_it(tmp_path: Path)
         until("the agent to look for its master", lambda: agent.said("waiting for the master"))
         farm.start_master()
         until("the agent to enrol", lambda: states(farm).get("early") == "ready")
+
+
+def test_another_host_joins_by_a_ticket_that_is_good_for_one_host(farm: Farm) -> None:
+    invited = farm.ctl("nodes", "invite", "--name", "guest", "--address", "127.0.0.1", check=True)
+    ticket = invited.stdout.split()[-1]
+
+    def join(name: str) -> subprocess.CompletedProcess[str]:
+        words = [BIN / "ffrtmp-agent", "join", "-", "--state-dir", farm.folder / f"agent-{name}"]
+        return subprocess.run(words, input=ticket + "\n", text=True, capture_output=True, check=False, timeout=60)
+
+    joined = join("guest")
+    assert joined.returncode == 0 and "this host is node guest" in joined.stdout, joined
+    again = join("thief")
+    assert again.returncode == REFUSED and "ask for a new ticket" in again.stderr, again
+    settings = farm.folder / "guest.toml"
+    settings.write_text(
+        f'state_dir = "{farm.folder}/agent-guest"\nrunner = "plain"\naddress = "127.0.0.99"\nlabels = ["guest"]\n'
+        f'disk_free = "16MiB"\ndisk_free_percent = 0.1\n[media_roots]\nmedia = "{farm.media}"\n'
+    )
+    farm.agents["guest"] = Daemon("ffrtmp-agent", ["--config", str(settings)], farm.folder / "guest.log")
+    until("the guest to be ready", lambda: states(farm).get("guest") == "ready")
+    words = ("--scenario", "probe", "--input", "media:in.mkv", "--output", "media:guest.json", "--label", "guest")
+    assert farm.wait(farm.submit(*words), "completed")["node"] == "guest"
+    assert farm.agents["guest"].stop() == 0
 
 
 def test_load_and_free_memory_of_a_node_are_measured_again_with_its_heartbeats(farm: Farm) -> None:
