@@ -49,6 +49,7 @@ demo: $(INSTALLED) media ## a master and an agent here, one job: make demo INPUT
 	@$(BIN)/python tools/demo.py --scenario "$(SCENARIO)" --input "$(INPUT)" --output "$(OUTPUT)"
 
 test: $(INSTALLED) media ## all tests but the slow ones (ARGS= is handed to pytest)
+	@tools/need.sh strace=strace
 	@$(BIN)/pytest -n $(TEST_JOBS) --dist worksteal --ignore=tests/faults $(ARGS)
 
 test-faults: $(INSTALLED) media ## kill every program at every step of a job's life: FAULTS=sample or full

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from whole.scene import decodes, kinds, nothing_left, one_history, replay, short, silence, untouched, voice
+from whole.scene import decodes, kinds, nothing_left, one_history, replay, short, untouched
 
 from daemons import Farm, strace, until
 from ffrtmp_agent.roots import root_identity
@@ -23,7 +23,7 @@ def one_that_publishes(folder: Path, rule: str, *, helper: bool = False) -> Iter
     """A farm whose agent `a` meets `rule` at its rename, with a job on its way there; `helper`: b is there, drained."""
     with Farm(folder) as farm:
         farm.start_master()
-        _name_root(farm)
+        name_root(farm)
         farm.start_agent("a", under=strace(folder / "a.trace", rule))
         if helper:
             farm.start_agent("b")
@@ -31,18 +31,18 @@ def one_that_publishes(folder: Path, rule: str, *, helper: bool = False) -> Iter
         yield farm, short(farm, "out")
 
 
-def _name_root(farm: Farm) -> None:
+def name_root(farm: Farm) -> None:
     """Give the media root its identity beforehand: an agent does that with a rename too."""
     root_identity(farm.media, uuid4())
 
 
-def _dies(farm: Farm, name: str = "a") -> None:
+def dies(farm: Farm, name: str = "a") -> None:
     until(f"agent {name} to be killed", lambda: not farm.agents[name].alive)
 
 
 def test_p3_an_agent_killed_between_rename_and_word_of_it_completes_its_job_when_it_is_back(tmp_path: Path) -> None:
     with one_that_publishes(tmp_path, RENAMED_THEN_KILLED) as (farm, job):
-        _dies(farm)
+        dies(farm)
         made = (farm.media / "out.mp4").stat()
         decodes(farm.media / "out.mp4")
         assert farm.state(job) == "running"
@@ -55,24 +55,9 @@ def test_p3_an_agent_killed_between_rename_and_word_of_it_completes_its_job_when
         replay(farm)
 
 
-def test_p11_an_agent_killed_just_before_the_rename_publishes_when_it_is_back(tmp_path: Path) -> None:
-    with one_that_publishes(tmp_path, KILLED_THEN_NOT_RENAMED) as (farm, job):
-        _dies(farm)
-        assert not (farm.media / "out.mp4").exists()
-        until("the node to be lost", lambda: farm.nodes()[0]["state"] == "lost")
-        assert farm.state(job) == "running", "nobody else may publish, so nobody else encodes"
-        farm.start_agent("a")
-        assert farm.wait(job, "completed")["attempt"] == 1
-        one_history(farm, job)
-        assert kinds(farm, job).count("running") == 1, "nothing ran again"
-        decodes(farm.media / "out.mp4")
-        nothing_left(farm)
-        replay(farm)
-
-
 def test_p2_another_node_sees_that_a_node_lost_for_good_had_published(tmp_path: Path) -> None:
     with one_that_publishes(tmp_path, RENAMED_THEN_KILLED, helper=True) as (farm, job):
-        _dies(farm)
+        dies(farm)
         made = (farm.media / "out.mp4").stat()
         farm.ctl("nodes", "resume", "b", check=True)
         assert farm.wait(job, "completed")["attempt"] == 1
@@ -85,69 +70,9 @@ def test_p2_another_node_sees_that_a_node_lost_for_good_had_published(tmp_path: 
         replay(farm)
 
 
-def test_p2_another_node_takes_over_when_a_node_was_lost_for_good_before_it_published(tmp_path: Path) -> None:
-    with one_that_publishes(tmp_path, KILLED_THEN_NOT_RENAMED, helper=True) as (farm, job):
-        _dies(farm)
-        answer = farm.ctl("jobs", "cancel", str(job))
-        assert answer.returncode == 4
-        assert "publishing" in answer.stderr
-        farm.ctl("nodes", "resume", "b", check=True)
-        assert farm.wait(job, "completed")["attempt"] == 2
-        assert "settling" in kinds(farm, job)
-        one_history(farm, job)
-        decodes(farm.media / "out.mp4")
-        until("the staging folders to be cleared", lambda: not farm.leftovers())
-        farm.start_agent("a")  # back after all: what it has kept is of no use
-        nothing_left(farm)
-        replay(farm)
-
-
-def test_p3_the_late_rename_of_a_stopped_agent_fails_once_its_grant_was_settled(tmp_path: Path) -> None:
-    with one_that_publishes(tmp_path, "renameat2:delay_enter=20000000", helper=True) as (farm, job):
-        until("the grant", lambda: "granted" in kinds(farm, job))
-        (staged,) = until(
-            "the attempt at its rename", lambda: list((farm.folder / "agent-a").glob("attempts/*/intent"))
-        )
-        assert staged.exists()
-        silence(farm, "a")
-        farm.ctl("nodes", "resume", "b", check=True)
-        assert farm.wait(job, "completed")["attempt"] == 2
-        made = (farm.media / "out.mp4").stat()
-        voice(farm, "a")
-        nothing_left(farm)
-        untouched(farm.media / "out.mp4", made)
-        assert "ENOENT" in (tmp_path / "a.trace").read_text(), "the rename was tried, late, and failed"
-        one_history(farm, job)
-        replay(farm)
-
-
-def test_p2_a_lost_node_with_a_grant_is_removed_and_its_job_starts_elsewhere(tmp_path: Path) -> None:
-    """The storage is not shared, so only the operator can say that the node will not publish any more."""
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    with Farm(tmp_path) as farm:
-        farm.start_master()
-        _name_root(farm)
-        farm.start_agent("a", under=strace(tmp_path / "a.trace", KILLED_THEN_NOT_RENAMED))
-        job = short(farm, "out")
-        _dies(farm)
-        until("the node to be lost", lambda: farm.nodes()[0]["state"] == "lost")
-        farm.start_agent("b", media=elsewhere)
-        assert farm.state(job) == "running"
-        farm.ctl("nodes", "remove", "a", check=True)
-        assert farm.state(job) == "queued", "the media root is not on b"
-        assert "media" in farm.ctl("jobs", "why", str(job), check=True).stdout
-        farm.start_agent("a")  # enrolled anew
-        assert farm.wait(job, "completed")["attempt"] == 2
-        one_history(farm, job)
-        decodes(farm.media / "out.mp4")
-        nothing_left(farm)
-        replay(farm)
-
-
 def test_p3_an_output_that_a_removed_node_had_published_is_the_jobs_own(tmp_path: Path) -> None:
     with one_that_publishes(tmp_path, RENAMED_THEN_KILLED) as (farm, job):
-        _dies(farm)
+        dies(farm)
         made = (farm.media / "out.mp4").stat()
         until("the node to be lost", lambda: farm.nodes()[0]["state"] == "lost")
         farm.ctl("nodes", "remove", "a", check=True)

@@ -14,14 +14,13 @@ from whole.scene import (
     successor,
     tapped,
     voice,
-    whole,
 )
 from whole.tap import Tap
 
 from daemons import Farm, until
 
 
-def _lost(farm: Farm, name: str) -> bool:
+def is_lost(farm: Farm, name: str) -> bool:
     return any(node["node"] == name and node["state"] == "lost" for node in farm.nodes())
 
 
@@ -33,7 +32,7 @@ def test_p5_a_cancel_of_a_job_on_a_lost_node_names_the_node_and_ends_when_that_i
         farm.wait(job, "running")
         going = engine(farm, job)
         silence(farm, "a")
-        until("the node to be lost", lambda: _lost(farm, "a"))
+        until("the node to be lost", lambda: is_lost(farm, "a"))
         answer = farm.ask("jobs", "cancel", str(job))
         assert answer["nodes"] == ["a"]
         assert "nodes remove" in answer["hint"]
@@ -45,24 +44,6 @@ def test_p5_a_cancel_of_a_job_on_a_lost_node_names_the_node_and_ends_when_that_i
         nothing_left(farm)
         assert not (farm.media / "out.mp4").exists()
         one_history(farm, job)
-        replay(farm)
-
-
-def test_p5_a_cancel_of_a_job_on_a_lost_node_ends_when_the_node_is_removed(tmp_path: Path) -> None:
-    with Farm(tmp_path) as farm, Tap() as tap:
-        farm.start_master()
-        farm.start_agent("a", "--allow-run")
-        job = tapped(farm, tap, "out")
-        farm.wait(job, "running")
-        farm.kill_host("a")
-        until("the node to be lost", lambda: _lost(farm, "a"))
-        farm.ctl("jobs", "cancel", str(job), check=True)
-        assert farm.state(job) == "canceling"
-        farm.ctl("nodes", "remove", "a", check=True)
-        assert farm.state(job) == "canceled"
-        one_history(farm, job)
-        farm.start_agent("a")  # what is left of the attempt is cleared
-        nothing_left(farm)
         replay(farm)
 
 
@@ -85,27 +66,4 @@ def test_p8_a_job_that_was_running_on_three_nodes_that_stay_lost_is_failed(tmp_p
         until("what was left on a to be cleared", lambda: not list((tmp_path / "agent-a" / "attempts").iterdir()))
         assert farm.state(job) == "failed"
         assert farm.job(job)["attempt"] == 3
-        replay(farm)
-
-
-def test_p8_a_node_that_comes_back_with_its_attempt_was_not_lost(tmp_path: Path) -> None:
-    with Farm(tmp_path) as farm, Tap(0.3, 0.3, 0.3) as tap:
-        farm.start_master()
-        job = 0
-        for number, name in enumerate(("a", "b", "c"), 1):
-            farm.start_agent(name, "--allow-run")
-            job = job or tapped(farm, tap, "out")
-            assert successor(farm, job, number)["node"] == name
-            silence(farm, name)
-        until("the third loss", lambda: "poison" in kinds(farm, job))
-        assert farm.state(job) == "retrying", "it waits for one of the three to come back"
-        voice(farm, "b")
-        until("the attempt on b to be taken back", lambda: farm.state(job) == "running")
-        tap.open("out", 2)
-        assert farm.wait(job, "completed")["node"] == "b"
-        for name in ("a", "c"):
-            voice(farm, name)
-        whole(farm, "out")
-        one_history(farm, job)
-        nothing_left(farm)
         replay(farm)

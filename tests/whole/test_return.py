@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from whole.scene import (
-    engine,
     engines,
     kinds,
     nothing_left,
@@ -44,7 +43,7 @@ def two_agents(folder: Path, tap: Tap, *, slow_rename_s: float = 0.0) -> Iterato
         yield farm, job, first
 
 
-def _end(farm: Farm, job: int, attempt: int) -> None:
+def ended_by(farm: Farm, job: int, attempt: int) -> None:
     """One output by that attempt, one history, nothing left."""
     rows = one_history(farm, job)
     assert rows[-1]["attempt"] == attempt
@@ -65,22 +64,7 @@ def test_p4_the_attempt_of_a_lost_node_comes_back_further_and_its_successor_is_g
         until("the successor's engine to end", lambda: len(engines(farm, job)) == 1)
         tap.open("out", 1)
         assert farm.wait(job, "completed")["node"] == first
-        _end(farm, job, 1)
-
-
-def test_p4_the_attempt_of_a_lost_node_comes_back_behind_and_is_given_up(tmp_path: Path) -> None:
-    tap = Tap(0.2, 0.6)
-    with two_agents(tmp_path, tap) as (farm, job, first):
-        slow = engine(farm, job)
-        silence(farm, first)
-        assert successor(farm, job)["node"] == other(farm, first)
-        until("the successor to be further", lambda: out_time_s(farm, job) > 20.0)
-        voice(farm, first)
-        until("attempt 1 to be given up", lambda: "given_up" in kinds(farm, job))
-        until("its engine to end", lambda: not slow.is_running())
-        tap.open("out", 2)
-        assert farm.wait(job, "completed")["node"] == other(farm, first)
-        _end(farm, job, 2)
+        ended_by(farm, job, 1)
 
 
 def test_p2_the_attempt_of_a_lost_node_comes_back_while_its_successor_publishes(tmp_path: Path) -> None:
@@ -95,7 +79,7 @@ def test_p2_the_attempt_of_a_lost_node_comes_back_while_its_successor_publishes(
         until("the first node to be heard", lambda: all(node["state"] == "ready" for node in farm.nodes()))
         assert farm.state(job) == "running", "the rename takes its time, and the one who came back changes nothing"
         assert farm.wait(job, "completed")["node"] == other(farm, first)
-        _end(farm, job, 2)
+        ended_by(farm, job, 2)
 
 
 def test_p4_the_attempt_of_a_lost_node_comes_back_when_its_successor_is_done(tmp_path: Path) -> None:
@@ -110,37 +94,4 @@ def test_p4_the_attempt_of_a_lost_node_comes_back_when_its_successor_is_done(tmp
         voice(farm, first)
         nothing_left(farm)
         untouched(farm.media / "out.mp4", made)
-        _end(farm, job, 2)
-
-
-def test_p4_a_finished_attempt_of_a_lost_node_publishes_nothing_when_its_successor_is_done(tmp_path: Path) -> None:
-    tap = Tap(0.6, 0.2)
-    with two_agents(tmp_path, tap) as (farm, job, first):
-        silence(farm, first)
-        successor(farm, job)
-        tap.open_all()
-        farm.wait(job, "completed")
-        made = (farm.media / "out.mp4").stat()
-        until("attempt 1 to have ended too", lambda: not farm.job_processes())
-        voice(farm, first)
-        nothing_left(farm)
-        untouched(farm.media / "out.mp4", made)
-        _end(farm, job, 2)
-
-
-def test_p11_a_node_that_was_lost_and_alone_goes_on_with_its_attempt(tmp_path: Path) -> None:
-    with Farm(tmp_path) as farm, Tap() as tap:
-        farm.start_master()
-        farm.start_agent("a", "--allow-run")
-        job = tapped(farm, tap, "out")
-        farm.wait(job, "running")
-        going = engine(farm, job)
-        silence(farm, "a")
-        until("the node to be lost", lambda: farm.nodes()[0]["state"] == "lost")
-        assert farm.state(job) == "queued"
-        voice(farm, "a")
-        assert farm.wait(job, "running")["attempt"] == 1
-        assert going.is_running()
-        tap.open_all()
-        assert farm.wait(job, "completed")["attempt"] == 1
-        _end(farm, job, 1)
+        ended_by(farm, job, 2)
