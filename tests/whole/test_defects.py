@@ -1,6 +1,7 @@
 """Defects that a farm of this kind had: each is a test by its name, and must be impossible here.
 
-Alerts on metrics that nobody exports come with the metrics; private keys in the repository: tests/house.
+Three that take longer are in tests/faults/test_more_defects.py. Alerts on metrics that nobody exports come with the
+metrics; private keys in the repository: tests/house.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import psutil
 import pytest
 from whole.loud import measure, tenths
 from whole.pace import lay_clip, paced
-from whole.scene import engines, kinds, nothing_left, one_history, out_time_s, silence, voice
+from whole.scene import engines, kinds, nothing_left, one_history, out_time_s
 
 from daemons import Farm, until
 
@@ -173,35 +174,11 @@ def test_defect_all_running_jobs_given_out_again_after_a_master_restart(tmp_path
         farm.master.kill()
         farm.start_master()
         until("them to get on", lambda: all(out_time_s(farm, job) > 5 for job in jobs))
-        assert {job: engines(farm, job) for job in jobs} == before
         for job in jobs:
+            assert engines(farm, job) in (before[job], [])
             assert farm.wait(job, "completed")["attempt"] == 1
+            assert kinds(farm, job).count("assigned") == 1
             one_history(farm, job)
-
-
-def test_defect_a_late_result_that_reopens_a_finished_job(tmp_path: Path) -> None:
-    with Farm(tmp_path, lost_after="1s") as farm:
-        lay_clip(farm, 3.0)
-        farm.start_master()
-        farm.start_agent("a", "--allow-run")
-        canceled, done = paced(farm, "canceled.mp4"), paced(farm, "done.mp4")
-        for job in (canceled, done):
-            until("its engine", lambda job=job: out_time_s(farm, job) > 0)
-        silence(farm, "a")
-        until("the node to be lost", lambda: farm.nodes()[0]["state"] == "lost")
-        held = farm.ctl("jobs", "cancel", str(canceled), check=True)
-        assert "a" in held.stdout and "not in contact" in held.stdout + held.stderr
-        farm.start_agent("b", "--allow-run")
-        farm.wait(done, "completed")
-        made = (farm.media / "done.mp4").stat()
-        until("the lost node's engines to end", lambda: not engines(farm, canceled) and not engines(farm, done))
-        rows = farm.history(done)
-        voice(farm, "a")
-        farm.wait(canceled, "canceled")
-        nothing_left(farm)
-        assert farm.state(done) == "completed" and farm.history(done) == rows
-        assert (farm.media / "done.mp4").stat().st_ino == made.st_ino
-        assert not (farm.media / "canceled.mp4").exists()
 
 
 def test_defect_a_node_that_vanishes_from_the_list_after_a_retry(farm: Farm) -> None:
@@ -218,50 +195,12 @@ def test_defect_a_node_that_vanishes_from_the_list_after_a_retry(farm: Farm) -> 
     assert [node["node"] for node in farm.nodes()] == ["a"]
 
 
-def test_defect_poison_job_walking_the_whole_farm(tmp_path: Path) -> None:
-    with Farm(tmp_path, lost_after="1s", doubt_patience="1s", self_doubt="0.5s") as farm:
-        lay_clip(farm, 60.0)
-        farm.start_master()
-        for name in ("a", "b", "c", "d"):
-            farm.start_agent(name, "--allow-run", slots=1)
-        job = paced(farm, "poison.mp4", "--max-retries", "100")
-        killed = []
-        for attempt in (1, 2, 3):
-            until(f"attempt {attempt}", lambda a=attempt: farm.job(job)["attempt"] == a and out_time_s(farm, job) > 0)
-            killed.append(farm.job(job)["node"])
-            farm.kill_host(killed[-1])
-        ended = farm.wait(job, "failed")
-        assert ended["failure"]["reason"] == "platform_error" and "3 nodes" in ended["failure"]["line"]
-        (spared,) = {"a", "b", "c", "d"} - set(killed)
-        assert len(set(killed)) == 3 and ended["attempt"] == 3
-        assert {node["node"]: node["state"] for node in farm.nodes()}[spared] == "ready"
-        assert "poison" in kinds(farm, job)
-
-
 def test_defect_one_gpu_job_blocking_every_cpu_node(farm: Farm) -> None:
     gpu = farm.submit(*LONG, "--label", "gpu", "--queue", "live", "--priority", "high", "--output", "media:gpu.mp4")
     words = ("--scenario", "probe", "--input", "media:in.mkv", "--queue", "batch", "--priority", "low")
     farm.wait(farm.submit(*words, "--output", "media:cpu.json"), "completed")
     assert farm.state(gpu) == "queued"
     assert "gpu" in farm.ctl("jobs", "why", str(gpu)).stdout
-
-
-def test_defect_results_lost_when_the_master_is_away_for_8_s(tmp_path: Path) -> None:
-    with Farm(tmp_path) as farm:
-        lay_clip(farm, 3.0)
-        farm.start_master()
-        farm.start_agent("a", "--allow-run")
-        job = paced(farm, "away.mp4")
-        until("its engine", lambda: out_time_s(farm, job) > 0)
-        assert farm.master is not None
-        farm.master.kill()
-        back_s = time.monotonic() + 8.0
-        until("the job to end without its master", lambda: not farm.job_processes() and time.monotonic() > back_s)
-        assert not (farm.media / "away.mp4").exists(), "nothing is published without a grant"
-        farm.start_master()
-        assert farm.wait(job, "completed")["attempt"] == 1
-        assert (farm.media / "away.mp4").exists() and "Stream mapping" in farm.log(job)
-        one_history(farm, job)
 
 
 def test_defect_output_files_piling_up_in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,21 +67,6 @@ def test_a_log_is_whole_also_after_both_daemons_restarted_and_the_host_is_gone(t
         assert farm.log(job, "--tail", "7") == "".join(whole.splitlines(keepends=True)[-7:])
 
 
-def test_what_a_host_had_said_before_it_died_is_kept_beside_the_next_attempts_log(tmp_path: Path) -> None:
-    with Farm(tmp_path) as farm:
-        farm.start_master()
-        for name in ("a", "b"):
-            farm.start_agent(name, "--allow-run")
-        job = measure(farm, 4.0, "out.mkv", "-re")
-        until("a second of it to be told", lambda: len(tenths(farm.log(job))) >= 10)
-        farm.kill_host(farm.job(job)["node"])
-        farm.wait(job, "completed")
-        until("the last line", lambda: "Summary" in farm.log(job))
-        first = tenths(farm.log(job, "--attempt", "1"))
-        assert 10 <= len(first) < 40 and first == list(range(1, len(first) + 1))
-        assert tenths(farm.log(job)) == tenths(farm.log(job, "--attempt", "2")) == list(range(1, 41))
-
-
 def test_a_followed_log_goes_on_over_a_killed_engine_agent_and_master(farm: Farm) -> None:
     job = measure(farm, 6.0, "followed.mkv", "-re")
     with following(farm, job) as follower:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from daemons import Farm, until
+from daemons import Farm
 
 DONE, FAILED, USAGE, NOT_FOUND, REFUSED, NO_MASTER = range(6)
 
@@ -63,16 +63,3 @@ def test_plain_arguments_are_refused_where_no_node_takes_them_and_where_they_ope
 def test_without_a_master_the_code_is_5(farm: Farm, tmp_path: Path) -> None:
     nobody = farm.ctl("--master", str(tmp_path / "nobody.sock"), "jobs", "list")
     assert nobody.returncode == NO_MASTER and len(nobody.stderr.splitlines()) == 2
-
-
-def test_ended_jobs_and_their_logs_go_when_their_time_is_over(tmp_path: Path) -> None:
-    with Farm(tmp_path, retention="2s") as farm:
-        farm.start_master()
-        farm.start_agent("a")
-        words = ("--scenario", "480p30-h264", "--generate", "64x36@5:1", "--output")
-        job = farm.submit(*words, "media:a.mp4")
-        farm.wait(job, "completed")
-        until("the job to be forgotten", lambda: farm.api("GET", f"/v1/jobs/{job}")[0] == 404)
-        assert farm.ctl("jobs", "logs", str(job)).returncode == NOT_FOUND
-        assert (farm.media / "a.mp4").exists(), "its output stays"
-        assert farm.submit(*words, "media:b.mp4") == job + 1, "its number is not used again"
