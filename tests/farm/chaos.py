@@ -52,10 +52,12 @@ OF_NODES = (
     "same_address",
     "repeat_hello",
 )
-OF_ATTEMPTS = ("work", "beat", "progress", "verify", "fail", "end", "refuse", "expire")
-OF_MESSAGES = ("drop", "double", "reverse", "deliver", "deafen", "nonsense", "unreachable")
+OF_ATTEMPTS = ("work", "beat", "progress", "verify", "publish", "fail", "end", "refuse", "expire")
+OF_MESSAGES = ("drop", "double", "reverse", "deliver", "deafen", "nonsense", "rogue", "unreachable")
 OF_THE_MASTER = ("pass", "jump", "moment", "undo", "raise", "restart", "restore")
 DEEDS = (*OF_USERS, *OF_OPERATORS, *OF_NODES, *OF_ATTEMPTS, *OF_MESSAGES, *OF_THE_MASTER)
+# What may tell that a doubted attempt is gone.
+ENDS_DOUBT = (ev.RemoveNode, ev.AddNode, ev.Hello, ev.NewcomerDue, ev.Unreachable, ev.Settled)
 FAILURES = (BROKEN, WRONG, LATE, replace(BROKEN, transient=True))
 
 
@@ -67,6 +69,7 @@ class Seen:
     grants: dict[int, Any]
     given_up: bool
     job: int | None
+    hopes: set[int]  # jobs with an attempt that may come back
 
 
 class Chaos(Stage):
@@ -76,10 +79,11 @@ class Chaos(Stage):
         self.handed: dict[tuple[str, int], str] = {}
         self.lost_messages: dict[str, int] = {}
         self.highest_job = 0
+        self.wishes: dict[int, str] = {}  # what users want of a job: hold or stop
         self.backup: Stored | None = None
         super().__init__(**{"backoff_max_s": 20.0, "reserve_after_s": 60.0, **rules})
-        for name in NODES[:2]:
-            self.node(name)
+        for name, room in zip(NODES[:3], ROOMS, strict=False):
+            self.node(name, room)
         self.backup = self.stored()
 
     # ---- what is checked at each event ---------------------------------------------------------------------------
@@ -90,6 +94,7 @@ class Chaos(Stage):
         effects = super()._apply(event)
         self._p4(event, before)
         self._p2(effects)
+        self._users(event, effects, before.hopes)
         handed = [(r.job, r.node) for r in effects if isinstance(r, fx.Record) and r.kind == "assigned"]
         if expected is not None:
             assert handed == expected, f"P7: {handed} were handed out, {expected} are right"
@@ -100,6 +105,23 @@ class Chaos(Stage):
             self._numbered(self.world.attempts[(number, self.world.jobs[number].current)])
         self.highest_job = max(self.highest_job, int(self.world.value("next_job")))
         return effects
+
+    def _users(self, event: ev.Event, effects: list[fx.Effect], hopes: set[int]) -> None:
+        """What users want of a job lasts until they want something else, whatever becomes of its attempts."""
+        taken = any(isinstance(e, fx.Answer) and e.status < 300 for e in effects)
+        if taken and isinstance(event, ev.Pause):
+            self.wishes[event.job] = "hold"
+        elif taken and isinstance(event, ev.Resume):
+            self.wishes.pop(event.job, None)
+        elif taken and isinstance(event, ev.Stop):
+            self.wishes[event.job] = "stop"
+        for row in effects:
+            if isinstance(row, fx.Record) and row.before is not row.after:
+                wish = self.wishes.get(row.job, "")
+                assert not (row.after is State.ASSIGNED and wish), f"a job that users want to {wish} is handed out"
+                assert row.after is not State.PAUSED or wish == "hold", f"nobody holds it: {row}"
+                failed = row.after in (State.FAILED, State.TIMED_OUT) and row.kind != "verdict"
+                assert not (failed and row.job in hopes), f"an attempt of it may come back: {row}"
 
     def _numbered(self, attempt) -> None:
         identity = (attempt.uuid, attempt.number)
@@ -113,7 +135,9 @@ class Chaos(Stage):
         given_up = isinstance(event, ev.AgentEvent) and bool(identity[0]) and (attempt is None or attempt.given_up)
         states = {number: self.world.jobs[number].state for number in self.world.jobs}
         grants = {number: self.world.grants[number] for number in self.world.grants}
-        return Seen(states, grants, given_up, key[0] if key is not None else None)
+        parts = isinstance(event, ENDS_DOUBT)
+        hopes = set() if parts else {n for n in states if self.world.doubted(n)}
+        return Seen(states, grants, given_up, key[0] if key is not None else None, hopes)
 
     def _p4(self, event: ev.Event, before: Seen) -> None:
         """What is said of an attempt that was given up, or that there is not, changes neither job nor grant."""
@@ -155,6 +179,11 @@ class Chaos(Stage):
         numbers = sorted(self.world.jobs)
         return numbers[pick % len(numbers)] if numbers else pick
 
+    def _job_in(self, pick: int, *states: State) -> int:
+        """A job in one of these states, if there is one."""
+        numbers = sorted(n for n in self.world.jobs if self.world.jobs[n].state in states)
+        return numbers[pick % len(numbers)] if numbers else self._job(pick)
+
     def _host(self, pick: int) -> Host:
         hosts = sorted(self.hosts)
         if hosts:
@@ -189,11 +218,13 @@ class Chaos(Stage):
         answer = self.cancel(number)
         assert not publishing or answer.status == 409
 
-    def do_pause(self, job: int, _two: int, _three: int) -> None:
-        self.pause(self._job(job))
+    def do_pause(self, job: int, any_state: int, crowd: int) -> None:
+        self.pause(self._job(job) if any_state % 3 == 0 else self._job_in(job, State.RUNNING, State.RESUMING))
+        if crowd % 2:
+            self.do_fill(crowd, 0, 0)
 
-    def do_resume(self, job: int, _two: int, _three: int) -> None:
-        self.resume(self._job(job))
+    def do_resume(self, job: int, any_state: int, _three: int) -> None:
+        self.resume(self._job(job) if any_state % 4 == 0 else self._job_in(job, State.PAUSED))
 
     def do_stop(self, job: int, _two: int, _three: int) -> None:
         live = [n for n in self.world.jobs if self.world.jobs[n].terms.live]
@@ -255,10 +286,14 @@ class Chaos(Stage):
         self.now_s += 0.3 * (moments % 4)
         self.turn()
 
-    def do_lose(self, host: int, also: int, _three: int) -> None:
-        """Nodes are silent until they are called lost; their attempts go on."""
-        self._host(host).leave()
-        if also % 4 == 0:
+    def do_lose(self, host: int, also: int, disobeys: int) -> None:
+        """Nodes are silent until they are called lost; their attempts go on. One node at least stays."""
+        up = [h for h in self.hosts.values() if h.up]
+        if len(up) < 2:
+            return
+        up[host % len(up)].leave()
+        up[host % len(up)].obeys = disobeys % 3 != 0
+        if also % 6 == 0:
             self._host(also).leave()
         self.pass_s(17.0, 1.0)
 
@@ -304,7 +339,7 @@ class Chaos(Stage):
             found.leave()
 
     def do_switch(self, host: int, which: int, on: int) -> None:
-        setattr(self._host(host), ("accepts", "obeys", "publishes")[which % 3], on % 3 != 0)
+        setattr(self._host(host), ("accepts", "obeys", "obeys", "publishes")[which % 4], on % 3 == 0)
 
     def do_copy(self, host: int, older: int, _three: int) -> None:
         found = self._host(host)
@@ -333,13 +368,24 @@ class Chaos(Stage):
             self.turn(found.beat_event())
 
     def do_verify(self, host: int, local: int, stays: int) -> None:
-        """Ask for a grant. Where it is not used at once, its item stays in the mail."""
+        """Ask for a grant, and use it at once, a little later, or not before it is published by another deed."""
         found = self._host(host)
         picked = self._local(found, local)
         if picked is not None:
+            publishes, found.publishes = found.publishes, found.publishes and stays % 3 != 0
             self.turn(found.request_event(picked))
+            found.publishes = publishes
             if stays % 2:
                 self.settle()
+
+    def do_publish(self, host: int, local: int, _three: int) -> None:
+        """Use a grant that was given a while ago."""
+        found = self._host(host)
+        picked = self._local(found, local)
+        if picked is not None:
+            grant = self.world.grants.get(self.world.by_uuid.get(picked.uuid, 0))
+            if grant is not None and grant.attempt == picked.number:
+                self.turn(found.published_event(picked))
 
     def do_fail(self, host: int, local: int, why: int) -> None:
         found = self._host(host)
@@ -398,14 +444,15 @@ class Chaos(Stage):
         self.lost_messages[self._host(host).name] = messages % 4
 
     def do_nonsense(self, kind: int, pick: int, more: int) -> None:
-        """A message that no honest agent would say at this time."""
+        """A message that no honest agent would say at this time: mostly by the right node of an attempt that is there."""
         host = self._host(pick)
-        at = (host.name, host.connection, host.session if more % 3 else pick)
-        there = [a.id for a in self.world.attempts.rows()]
         uuid, number = f"u{pick % 9}", more % 4
-        if there and kind % 4:
-            attempt = self.world.attempts[there[pick % len(there)]]
+        there = self.world.attempts.rows()
+        if there and pick % 6:
+            attempt = there[pick % len(there)]
+            host = self.hosts.get(attempt.node, host) if more % 6 else host
             uuid, number = attempt.uuid, attempt.number
+        at = (host.name, host.connection, host.session if more % 8 else pick)
         fingerprint = self.print_of(uuid)
         event = (
             ev.Accepted(*at, uuid, number, more),
@@ -426,6 +473,27 @@ class Chaos(Stage):
         )[kind % 15]
         self.turn(event)
 
+    def do_rogue(self, kind: int, pick: int, more: int) -> None:
+        """An attempt that was given up goes on as if it had not been."""
+        given_up = [a for a in self.world.attempts.rows() if a.given_up and a.job in self.world.jobs]
+        hosts = [(a, self.hosts[a.node]) for a in given_up if a.node in self.hosts and self.hosts[a.node].session]
+        if not hosts:
+            return
+        attempt, host = hosts[pick % len(hosts)]
+        host.obeys = False
+        uuid, number, at = attempt.uuid, attempt.number, host._at()
+        self.turn(
+            (
+                ev.PublishRequest(*at, uuid, number, more, self.print_of(uuid)),
+                ev.Published(*at, "x", uuid, number, more, self.print_of(uuid)),
+                ev.NotPublished(*at, "x", uuid, number, more, "no", FAILURES[more % len(FAILURES)]),
+                ev.Ended(*at, "x", uuid, number, "failed", FAILURES[more % len(FAILURES)]),
+                ev.Refused(*at, uuid, number, "no", FAILURES[more % len(FAILURES)]),
+                ev.Accepted(*at, uuid, number, more),
+                ev.Heartbeat(*at, host.beat_number + 1, (ev.Report(uuid, attempt.job, number, "paused"),)),
+            )[kind % 7]
+        )
+
     def do_unreachable(self, host: int, _two: int, _three: int) -> None:
         self.turn(ev.Unreachable(self._host(host).connection))
 
@@ -440,6 +508,7 @@ class Chaos(Stage):
         """A turn whose commit fails: it has not happened, and nobody has heard of it."""
         before = self._tables()
         history, handed = History(dict(self.history.states), list(self.history.rows)), dict(self.handed)
+        wishes = dict(self.wishes)
         self.now_s += (0.0, 1.0, 20.0, 60.0)[seconds % 4]
         said, self.mail = self.mail, []
         events = [*said, ev.Submit(0, (self.new(KINDS[kind % len(KINDS)]),)), ev.Cancel(0, self._job(job))]
@@ -447,7 +516,7 @@ class Chaos(Stage):
             self._apply(event)
         self.farm.undo_turn()
         edges = self.history.edges
-        self.history, self.handed = history, handed
+        self.history, self.handed, self.wishes = history, handed, wishes
         self.history.edges = edges
         assert self._tables() == before
         self.look()
@@ -482,7 +551,9 @@ class Chaos(Stage):
         fields["jobs"] = [replace(j, attempt=j.attempt + 100) for j in fields["jobs"]]
         self.backup = replace(old, lineage=f"R{next(self.tokens)}", fields=fields)
         self.restart(1.0, backup=self.backup)
+        self.handed = {identity: node for identity, node in self.handed.items() if identity[0] in self.known}
         self.hosts = {name: host for name, host in self.hosts.items() if name in self.world.nodes}
+        self.wishes = {n: "hold" if j.state is State.PAUSED or _pausing(self, j) else "stop" for n, j in _wished(self)}
         self.backup = self.stored()
 
     # ---- the end of all trouble ----------------------------------------------------------------------------------
@@ -531,3 +602,49 @@ class Chaos(Stage):
                 if local.stage == "running" and host.session:
                     self.mail.append(host.request_event(local))
         self.settle()
+
+
+def _pausing(stage: Stage, job) -> bool:
+    attempt = stage.world.current(job)
+    return attempt is not None and attempt.want is Want.PAUSE and job.state is not State.RESUMING
+
+
+def _wished(stage: Stage):
+    for number in stage.world.jobs:
+        job = stage.world.jobs[number]
+        attempt = stage.world.current(job)
+        stopping = attempt is not None and attempt.want is Want.STOP
+        if job.state is State.PAUSED or _pausing(stage, job) or stopping:
+            yield number, job
+
+
+def play(story: list[Deed], ageing_interval_s: float) -> Chaos:
+    """Let the deeds happen, and then everything come to its end. Raises where a promise is broken."""
+    stage = Chaos(ageing_interval_s=ageing_interval_s)
+    for deed in story:
+        stage.do(deed)
+    stage.finale()
+    return stage
+
+
+def shortened(story: list[Deed], ageing_interval_s: float) -> list[Deed]:
+    """A story that breaks something, without the deeds that are not needed for it."""
+    length = len(story) // 2
+    while length:
+        at = 0
+        while at < len(story):
+            shorter = story[:at] + story[at + length :]
+            if _breaks(shorter, ageing_interval_s):
+                story = shorter
+            else:
+                at += length
+        length //= 2
+    return story
+
+
+def _breaks(story: list[Deed], ageing_interval_s: float) -> bool:
+    try:
+        play(story, ageing_interval_s)
+    except Exception:
+        return True
+    return False

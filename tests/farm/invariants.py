@@ -90,7 +90,7 @@ def whole(world: World, job: Job) -> None:
         assert job.state is State.RETRYING and world.doubted(job.number), "a verdict waits for a doubted attempt"
     # P8
     assert job.failures <= job.terms.max_retries + 1
-    assert len(job.lost) < world.rules.poison_losses or job.verdict is State.FAILED
+    assert len(job.lost) < world.rules.poison_losses or job.verdict is State.FAILED or job.state is State.CANCELING
     grant = world.grants.get(job.number)
     if grant is not None:  # P2
         holder = world.attempts.get((job.number, grant.attempt))

@@ -74,12 +74,12 @@ def rank(world: World, job: Job) -> tuple[int, int]:
 def handouts(world: World) -> list[tuple[int, str]]:
     """The (job, node) pairs that the next `Place` has to hand out, in order."""
     free = rooms(world)
-    _wake(world, free)
+    woken = _wake(world, free)
     waiting = sorted(
         (j for j in world.jobs.rows() if j.state is State.QUEUED and j.terms.queue not in world.paused_queues),
         key=lambda j: rank(world, j),
     )
-    kept = _reservation(world)
+    kept = _reservation(world, woken)
     found: list[tuple[int, str]] = []
     again = True
     while again:
@@ -99,7 +99,9 @@ def handouts(world: World) -> list[tuple[int, str]]:
     return found
 
 
-def _wake(world: World, free: dict[str, Room]) -> None:
+def _wake(world: World, free: dict[str, Room]) -> set[int]:
+    """Give released jobs their cores back; the jobs that go on."""
+    woken = set()
     resuming = [j for j in world.jobs.rows() if j.state is State.RESUMING]
     for job in sorted(resuming, key=lambda j: rank(world, j)):
         attempt = world.attempts[(job.number, job.current)]
@@ -108,13 +110,21 @@ def _wake(world: World, free: dict[str, Room]) -> None:
         in_contact = world.in_contact(attempt.node) is not None
         if attempt.paused and in_contact and room.slots >= 1 and room.cpu >= need.cpu_milli:
             room.take(need, asleep=False)
+            woken.add(job.number)
+    return woken
 
 
-def _reservation(world: World) -> tuple[Job, str] | None:
+def _reservation(world: World, woken: set[int]) -> tuple[Job, str] | None:
     kept = world.reservation
     job = world.jobs.get(kept.job) if kept is not None else None
     node = world.nodes.get(kept.node) if kept is not None else None
-    if job is None or node is None or job.state is not State.QUEUED or job.terms.queue in world.paused_queues:
+    if job is None or node is None:
+        return None
+    if job.state is State.RESUMING:
+        attempt = world.attempts[(job.number, job.current)]
+        if job.number in woken or not attempt.paused or attempt.node != node.name:
+            return None
+    elif job.state is not State.QUEUED or job.terms.queue in world.paused_queues:
         return None
     return (job, node.name) if takes_work(world, node) and can(node, job.terms.requirements) else None
 

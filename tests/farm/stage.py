@@ -497,7 +497,7 @@ class Stage:
         if backup is not None:
             self.history = History(dict(backup.states))
             self.known = set(backup.known)
-            self.ended = {n: job for n, job in self.ended.items() if n in self.history.states}
+            self.ended = {n: job for n, job in self.ended.items() if self.history.states.get(n) is job.state}
         for host in self.hosts.values():
             host.session = 0
             host.connection += b"+"

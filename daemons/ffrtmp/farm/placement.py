@@ -8,8 +8,9 @@ A pass after every event would be too dear with hundreds of nodes and lanes, so 
 a lane in which somebody new waits against every node, any other lane against the nodes whose room has grown. A pair that
 did not fit and in which nothing has changed still does not fit.
 
-A job that needs much of a node could wait for ever behind small ones. After `reserve_after_s` the best-ranked such job gets
-one node reserved: nothing else starts there until it fits. One reservation at a time, and never against `live`.
+A job that needs much of a node could wait for ever behind small ones, and so could one that was held and waits for its
+cores on the node where its memory is. After `reserve_after_s` the best-ranked such job gets one node reserved: nothing
+else starts there until it fits. One reservation at a time, and never against `live`.
 """
 
 from __future__ import annotations
@@ -98,8 +99,8 @@ def _reserved(world: World, job: Job, node: Node) -> str | None:
 def place(world: World) -> int:
     """Hand out what waits and fits; returns how many attempts were handed out, at most `handouts_per_turn`."""
     _reopen(world)
-    check_reservation(world)
     wake(world)
+    check_reservation(world)
     most = world.rules.handouts_per_turn
     handed = 0
     while handed < most and (world.dirty_all or world.dirty_lanes or world.dirty_nodes):
@@ -143,15 +144,18 @@ def _reopen(world: World) -> None:
 
 def wake(world: World) -> None:
     """Let held jobs go on whose node has CPU for them again, in the order of their rank."""
-    jobs = sorted((world.jobs[n] for n in world.resuming), key=lambda j: rank(j, world.now_s, world.rules))
-    for job in jobs:
-        attempt = world.current(job)
-        if attempt is None or not attempt.paused or world.in_contact(attempt.node) is None:
-            continue
+    for attempt in _standing(world):
         usage = world.usage.get(attempt.node, NOTHING)
         capacity = world.nodes[attempt.node].capacity
         if usage.slots + 1 <= capacity.slots and usage.cpu_milli + attempt.requirements.cpu_milli <= capacity.cpu_milli:
             world.want(world.alter(attempt, paused=False), Want.RUN)
+
+
+def _standing(world: World) -> list[Attempt]:
+    """The attempts of released jobs that wait for CPU on nodes in contact, in the order of their jobs' rank."""
+    jobs = sorted((world.jobs[n] for n in world.resuming), key=lambda j: rank(j, world.now_s, world.rules))
+    attempts = [world.attempts[(job.number, job.current)] for job in jobs]
+    return [a for a in attempts if a.paused and world.in_contact(a.node) is not None]
 
 
 def _candidates(world: World) -> dict[LaneKey, list[Node]]:
@@ -234,22 +238,23 @@ def _relieve(world: World) -> None:
     if world.reservation is not None or world.now_s - world.starved_s < world.rules.starved_every_s:
         return
     world.starved_s = world.now_s
-    heads: list[tuple[Rank, LaneKey, int]] = []
-    for lane in world.lanes:
-        if lane[0] is not Queue.LIVE and lane[0] not in world.paused_queues:
-            _push(world, heads, lane)
-    waited_s = world.rules.reserve_after_s
-    for _rank, _lane, number in sorted(heads):
-        job = world.jobs[number]
-        if world.now_s - job.arrival_s >= waited_s and reserve(world, job):
+    heads = (world.lanes.head(lane) for lane in world.lanes if lane[0] not in world.paused_queues)
+    numbers = [n for n in heads if n is not None] + [a.job for a in _standing(world)]
+    jobs = [world.jobs[n] for n in numbers]
+    for job in sorted(jobs, key=lambda j: rank(j, world.now_s, world.rules)):
+        waited_s = world.now_s - job.arrival_s
+        if job.terms.queue is not Queue.LIVE and waited_s >= world.rules.reserve_after_s and reserve(world, job):
             return
 
 
 def reserve(world: World, job: Job) -> bool:
     """Keep free the node that could run this job and lacks least for it; False where no node ever could."""
     need = job.terms.requirements
+    attempt = world.current(job)  # of one that was held: it can go on nowhere else
     best: tuple[int, str] | None = None
     for node in world.nodes.rows():
+        if attempt is not None and node.name != attempt.node:
+            continue
         if closed(world, node, world.contacts.get(node.name)) or never(node.capacity, node.labels, need):
             continue
         free = node.capacity.cpu_milli - world.usage.get(node.name, NOTHING).cpu_milli
@@ -279,13 +284,19 @@ def check_reservation(world: World) -> None:
     node = world.nodes.get(kept.node)
     if (
         job is None
-        or job.state is not State.QUEUED
-        or job.terms.queue in world.paused_queues
+        or not _waits(world, job, kept.node)
         or node is None
         or closed(world, node, world.contacts.get(node.name))
         or never(node.capacity, node.labels, job.terms.requirements)
     ):
         release(world)
+
+
+def _waits(world: World, job: Job, node: str) -> bool:
+    """Whether a reservation of this node still helps the job."""
+    if job.state is State.QUEUED:
+        return job.terms.queue not in world.paused_queues
+    return any(a.job == job.number and a.node == node for a in _standing(world))
 
 
 def could_ever(world: World, need: Requirements) -> str | None:
