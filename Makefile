@@ -16,7 +16,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python
 INPUT ?=
 OUTPUT ?=
 SCENARIO ?= 720p-h264
-TEST_JOBS ?= 2
+TEST_JOBS ?= 4
 ARGS ?=
 FAULTS ?= sample
 BENCHES := $(sort $(wildcard bench/*.py))
