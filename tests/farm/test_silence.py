@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from farm.stage import Stage
 
+from ffrtmp.farm import events as ev
 from ffrtmp.farm.job import State
 
 
@@ -34,6 +35,16 @@ def test_a_node_that_died_while_the_master_was_deaf_is_lost_once_it_listens_agai
     assert took_s <= stage.rules.lost_after_s + 2
 
 
+def test_a_node_that_dies_right_after_the_master_was_deaf_is_lost_as_soon_as_ever():
+    stage = Stage()
+    a = stage.node("a")
+    stage.now_s += 3600.0
+    stage.turn(a.beat_event())  # it waited for the master to listen
+    a.leave()
+    took_s = stage.until(lambda: not contact(stage))
+    assert took_s <= stage.rules.lost_after_s + 2
+
+
 def test_silence_is_not_forgiven_because_of_a_short_gap():
     stage = Stage()
     a = stage.node("a")
@@ -52,6 +63,30 @@ def test_when_most_nodes_fall_silent_together_the_master_waits_before_it_calls_t
     assert contact(stage) == {"a", "b", "c"}
     took_s = 20 + stage.until(lambda: contact(stage) == {"c"})
     assert 25.0 <= took_s <= 28.0
+
+
+def test_nodes_that_fall_silent_together_need_not_have_been_heard_at_the_same_moment():
+    stage = Stage(lost_after_s=15.0, self_doubt_s=10.0)
+    hosts = [stage.node(name) for name in "abcd"]
+    stage.pass_s(2)
+    for host in hosts[:3]:
+        host.leave()
+        stage.pass_s(0.5)  # what took the three away took them between two heartbeats of each
+    stage.pass_s(18)
+    assert contact(stage) == {"a", "b", "c", "d"}
+    took_s = 19.5 + stage.until(lambda: contact(stage) == {"d"})
+    assert 25.0 <= took_s <= 29.0
+
+
+def test_nodes_that_said_goodbye_give_the_master_no_doubt_about_another():
+    stage = Stage(lost_after_s=15.0, self_doubt_s=10.0, away_after_s=60.0)
+    hosts = [stage.node(name) for name in "abc"]
+    for host in hosts[:2]:
+        host.say(ev.Goodbye(host.name, host.connection, host.session))
+        host.leave()
+    hosts[2].leave()
+    assert stage.until(lambda: "c" not in contact(stage)) <= 17
+    assert contact(stage) == {"a", "b"}
 
 
 def test_a_node_that_speaks_again_while_the_master_doubts_itself_is_not_lost():

@@ -22,7 +22,6 @@ from .node import Beat, Capacity, Contact, Node
 from .queue import round_up
 from .world import Newcomer, World
 
-DEAF_S = 1.0  # the shell looks several times a second: a longer gap means that it did not listen
 NUMBERS_SKIPPED = 100  # attempt numbers left out after a restore: those of the lost future may be on their way
 JOBS_AHEAD_MAX = 10_000_000  # more than a store can be behind; a number beyond is nonsense, and is not believed
 
@@ -443,14 +442,16 @@ def follow(world: World, attempt: Attempt, report: Report) -> None:
 
 
 def look(world: World) -> None:
-    """Who has been silent for too long? The master doubts itself first."""
-    gap = world.now_s - float(world.value("looked_s"))
-    world.set("looked_s", world.now_s)
-    if gap > max(world.rules.heartbeat_s, DEAF_S):
-        world.set("deaf_s", float(world.value("deaf_s")) + gap)
+    """Who has been silent for too long? The master doubts itself first.
+
+    When most nodes fall silent together, it is more likely the master's own line: they are given `self_doubt_s` more.
+    """
+    world.looked()
     there = [n for n in world.contacts if world.in_contact(n) is not None]
     silent = [n for n in there if _silent(world, n)]
-    doubtful = len(there) >= 3 and 2 * len(silent) > len(there)
+    if not silent:
+        return
+    doubtful = len(there) >= 3 and 2 * sum(_quiet(world, n) for n in there) > len(there)
     for name in silent:
         contact = world.contacts[name]
         since_s = contact.suspected_s
@@ -461,11 +462,23 @@ def look(world: World) -> None:
 
 
 def _silent(world: World, name: str) -> bool:
+    """Whether a node has been silent for longer than it may. A live job there shortens that for the whole node."""
     contact = world.contacts[name]
     rules = world.rules
     live = any(a.live and not a.given_up for a in world.attempts_on(name))
-    allowed = rules.away_after_s if contact.away else rules.lost_after_live_s if live else rules.lost_after_s
-    return world.listening_s - contact.heard_s > allowed
+    allowed_s = rules.away_after_s if contact.away else rules.lost_after_live_s if live else rules.lost_after_s
+    return world.listening_s - contact.heard_s > allowed_s
+
+
+def _quiet(world: World, name: str) -> bool:
+    """Whether a node has missed heartbeats without a goodbye.
+
+    Nodes do not beat in step: of those that fall silent together one is the first to be silent for too long, and by
+    then all the others are quiet.
+    """
+    contact = world.contacts[name]
+    missed = world.listening_s - contact.heard_s > 2 * world.rules.heartbeat_s
+    return (missed and not contact.away) or _silent(world, name)
 
 
 def call_lost(world: World, name: str, why: str) -> None:

@@ -8,8 +8,8 @@ What can be derived is derived at the write, going both ways alike (an undo is a
 holds and how much of it they use, the lanes, who is known by which UUID. The lanes and the back-off heap may hold entries
 that are no longer true; whoever reads them looks at the record first. So an undo never takes anything out of a heap.
 
-Two clocks: `now_s` is the farm's monotonic clock. `listening_s` stands still while the master did not listen, and
-silence is measured on it, so that a master that was stopped for a minute calls nobody lost.
+Two clocks: `now_s` is the farm's monotonic clock. `listening_s` stands while the master does not listen, and silence is
+measured on it, so that a master that was stopped for a minute calls nobody lost. Leases and waits run on `now_s`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 TERMS_KEPT = 10_000
+DEAF_S = 1.0  # the shell looks several times a second: a longer gap means that it did not listen
 
 Undo = list[tuple["Table[Any, Any]", Any, Any]]
 
@@ -199,8 +200,19 @@ class World:
 
     @property
     def listening_s(self) -> float:
-        """The clock on which silence is measured."""
-        return self.now_s - float(self.value("deaf_s"))
+        """The clock on which silence is measured.
+
+        It stands as soon as nobody has looked for too long, not only from the next look on: what is gathered after a gap
+        is applied before that look, and would else be dated ahead of the clock by the length of the gap.
+        """
+        looked_s = float(self.value("looked_s"))
+        deaf = self.now_s - looked_s > max(self.rules.heartbeat_s, DEAF_S)
+        return (looked_s if deaf else self.now_s) - float(self.value("deaf_s"))
+
+    def looked(self) -> None:
+        """The master listens and looks: if the listening clock stood, it goes on from there."""
+        self.set("deaf_s", self.now_s - self.listening_s)
+        self.set("looked_s", self.now_s)
 
     # ---- what the listeners keep ---------------------------------------------------------------------------------
 
