@@ -1,8 +1,4 @@
-"""All that the farm knows, as tables of frozen records that can be undone.
-
-Why so: every event must be undoable alone (it may raise) and every turn as a whole (its commit may fail). Each write puts
-(table, key, old value) on one list; undoing is walking it backwards. The same list says what a turn has changed, so
-nothing else has to remember what must be written.
+"""All that the farm knows, as tables of frozen records (table.py says how their writes are taken back).
 
 What can be derived is derived at the write, going both ways alike (an undo is a write too): which attempts a node
 holds and how much of it they use, the lanes, who is known by which UUID. The lanes and the back-off heap may hold entries
@@ -15,9 +11,9 @@ measured on it, so that a master that was stopped for a minute calls nobody lost
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from .effects import AttemptOver, Changes, Effect, Record, SendOrder
 from .events import Hello
@@ -25,61 +21,10 @@ from .job import Attempt, AttemptId, Failure, Grant, Job, Queue, State, Terms, W
 from .node import Contact, Node
 from .queue import LaneKey, Lanes
 from .rules import Rules
-
-K = TypeVar("K")
-V = TypeVar("V")
+from .table import K, Table, Undo
 
 TERMS_KEPT = 10_000
 DEAF_S = 1.0  # the shell looks several times a second: a longer gap means that it did not listen
-
-Undo = list[tuple["Table[Any, Any]", Any, Any]]
-
-
-class Table(Generic[K, V]):
-    """A dict of frozen records whose writes are put on an undo list and told to one listener."""
-
-    __slots__ = ("_listener", "_rows", "_undo")
-
-    def __init__(self, undo: Undo, listener: Callable[[K, V | None, V | None], None] | None = None) -> None:
-        """`listener(key, old, new)` is called at each write and at each undo of one; None stands for no row."""
-        self._rows: dict[K, V] = {}
-        self._undo = undo
-        self._listener = listener
-
-    def get(self, key: K) -> V | None:
-        """The row, or None."""
-        return self._rows.get(key)
-
-    def __getitem__(self, key: K) -> V:
-        return self._rows[key]
-
-    def __contains__(self, key: K) -> bool:
-        return key in self._rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __iter__(self) -> Iterator[K]:
-        return iter(self._rows)
-
-    def rows(self) -> list[V]:
-        """All rows, as a list that stays as it is while the table changes."""
-        return list(self._rows.values())
-
-    def put(self, key: K, row: V | None) -> None:
-        """Write a row; None takes it away."""
-        self._undo.append((self, key, self._rows.get(key)))
-        self.restore(key, row)
-
-    def restore(self, key: K, row: V | None) -> None:
-        """Write without a way back: for undoing and loading."""
-        old = self._rows.get(key)
-        if row is None:
-            self._rows.pop(key, None)
-        else:
-            self._rows[key] = row
-        if self._listener is not None:
-            self._listener(key, old, row)
 
 
 @dataclass(frozen=True, slots=True)
