@@ -46,14 +46,19 @@ class Farm:
         grants: Iterable[Grant],
         nodes: Iterable[Node],
     ) -> None:
-        """Take over what a store has. Grants run anew from now: what was sent before the restart may still be used."""
+        """Take over what a store has.
+
+        Grants and leases run anew from now: what was sent before the restart may still be used, and the times in the store
+        are by a clock that may have been set meanwhile.
+        """
         world = self.world
         for node in nodes:
             world.nodes.restore(node.name, node)
         for job in jobs:
-            world.jobs.restore(job.number, replace(job, terms=world.interned(job.terms)))
+            waiting = recovery.waits_again(job, world.now_s, world.rules)
+            world.jobs.restore(job.number, replace(waiting, terms=world.interned(job.terms)))
         for attempt in attempts:
-            world.attempts.restore(attempt.id, attempt)
+            world.attempts.restore(attempt.id, recovery.fence_again(attempt, world.now_s, world.rules))
         for grant in grants:
             until_s = world.now_s + world.rules.grant_ttl_s
             world.grants.restore(grant.job, replace(grant, until_s=until_s, settling=""))

@@ -17,12 +17,16 @@ may yet come back with the result.
 
 Under `on_disconnect = stop` a doubted attempt ends by itself when its lease runs out; its successor starts only after that.
 
+Waits are kept on disk by wall time, and that clock may have been set before the next master reads it. So nothing that keeps
+two engines apart rests on it: a master that starts counts such waits anew (`waits_again`), as it does with grants.
+
 What a user asked for outlives the attempt it was asked of: a job that is held stays held when its attempt is gone, and one
 whose planned end was asked for is not started again (`requeue`).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from .job import Attempt, Failure, Job, OnDisconnect, Phase, Reason, State, Want
@@ -77,11 +81,35 @@ def replace_lost(world: World, job: Job, attempt: Attempt, text: str) -> None:
     if job.terms.on_disconnect is OnDisconnect.KEEP:
         lost(world, job, attempt, text)
         return
-    rules = world.rules
-    lease_s = rules.lost_after_live_s if attempt.live else rules.lost_after_s
-    until_s = world.last_heard_s(attempt.node) + lease_s + rules.lease_stop_s + rules.lease_margin_s
+    until_s = world.last_heard_s(attempt.node) + _strict_s(world.rules, live=attempt.live)
     world.alter(attempt, want=Want.DISCARD, fence_s=until_s)
     lost(world, job, attempt, text, not_before_s=until_s)
+
+
+def _strict_s(rules: Rules, *, live: bool) -> float:
+    """How long after its last renewal an attempt under the strict lease may still be at work."""
+    return (rules.lost_after_live_s if live else rules.lost_after_s) + rules.lease_stop_s + rules.lease_margin_s
+
+
+def waits_again(job: Job, now_s: float, rules: Rules) -> Job:
+    """A job as a master that starts takes it over: what it waits for is never cut short, and bounded.
+
+    The lease of a strict attempt and the patience with doubted ones are counted from now; a back-off is at most the longest.
+    """
+    if job.state not in (State.RETRYING, State.PAUSED) or job.current:
+        return job
+    if job.verdict is not None:
+        return replace(job, due_s=now_s + rules.doubt_patience_s)
+    due_s = min(job.due_s, now_s + rules.backoff_max_s)
+    if job.terms.on_disconnect is OnDisconnect.STOP and job.attempt:
+        due_s = max(due_s, now_s + _strict_s(rules, live=job.terms.live))
+    return replace(job, due_s=due_s)
+
+
+def fence_again(attempt: Attempt, now_s: float, rules: Rules) -> Attempt:
+    """The same for an attempt: its fence runs anew, and it was not offered in times to come."""
+    fence_s = now_s + _strict_s(rules, live=attempt.live) if attempt.fence_s else 0.0
+    return replace(attempt, fence_s=fence_s, offered_s=min(attempt.offered_s, now_s))
 
 
 def lost(world: World, job: Job, attempt: Attempt, text: str, *, not_before_s: float = 0.0) -> None:
