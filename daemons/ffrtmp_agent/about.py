@@ -102,9 +102,10 @@ def facts_of(survey: Survey, runner: Runner, route: network.Route) -> wire.Facts
     )
 
 
-def address_of(config: AgentConfig, route: network.Route) -> str:
-    """The node's address: what its owner says, else the source address of its route to the master."""
-    return node_address(config.address) if config.address else route.source
+def address_of(config: AgentConfig, joined_as: str, route: network.Route) -> str:
+    """The node's address: what its configuration says, else what `join` was told, else its route's to the master."""
+    said = config.address or joined_as
+    return node_address(said) if said else route.source
 
 
 def cache_of(state_dir: Path) -> Path:

@@ -42,7 +42,7 @@ def join(
     timeout_s: float = TIMEOUT_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> NodeIdentity:
-    """Enrol by a ticket, and keep what came of it in the state folder.
+    """Enrol by a ticket, and keep what came of it in the state folder, the address too.
 
     `replace` names the node whose place this host takes. Raises FarmError: REFUSED when the master or its door says no
     or it is another master, NO_MASTER when nobody answers within `timeout_s`.
@@ -52,13 +52,15 @@ def join(
         answer = _ask(link, wish, timeout_s, clock)
     if isinstance(answer, wire.Sorry):
         raise FarmError(f"the master refuses: {answer.detail}", hint=answer.hint, code=Exit.REFUSED)
-    return _keep(state, NodeIdentity(ticket.hub, ticket.server_key, answer.name))
+    return _keep(state, NodeIdentity(ticket.hub, ticket.server_key, answer.name, address))
 
 
 def enrol_beside(
     socket_path: Path, state: StateFolder, name: str, address: str = "", replace: str = "", timeout_s: float = TIMEOUT_S
 ) -> NodeIdentity:
     """Enrol at the master on this host by its Unix socket, and keep what came of it in the state folder.
+
+    `address` is told and not kept: the daemon has it in its configuration. One that `join` kept stays.
 
     Raises FarmError: REFUSED when the master says no, NO_MASTER when there is none.
     """
@@ -71,7 +73,9 @@ def enrol_beside(
     except msgspec.DecodeError as error:
         what = f"what answers at {socket_path} is no ffrtmp-master (status {status}, {error})"
         raise FarmError(what, code=Exit.NO_MASTER) from error
-    return _keep(state, NodeIdentity(answer.hub, check_key(answer.server_key), answer.name))
+    before = state.identity()
+    kept = before.address if before is not None else ""
+    return _keep(state, NodeIdentity(answer.hub, check_key(answer.server_key), answer.name, kept))
 
 
 def _keep(state: StateFolder, identity: NodeIdentity) -> NodeIdentity:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
 import signal
 import socket
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -19,6 +21,7 @@ from ffrtmp.config import Source, build_parser, source
 from ffrtmp.config_agent import AgentConfig
 from ffrtmp.errors import Exit, FarmError
 from ffrtmp.host import network
+from ffrtmp.host.address import node_address
 from ffrtmp.host.disk import DiskGuard
 from ffrtmp.host.survey import Survey, Surveyor, survey
 from ffrtmp.keys import Ticket
@@ -62,8 +65,9 @@ def main(argv: list[str] | None = None) -> int:
     except FarmError as error:
         if debug:
             raise
-        if isinstance(error, Refused):
+        if isinstance(error, Refused):  # by now there is a log, and what stands in it need not be said again
             log.error("%s; %s", error.what, error.hint, extra=journal.Event.NODE_REFUSED.field)
+            return error.code
         print(f"ffrtmp-agent: {error.what}", file=sys.stderr)
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)
@@ -85,9 +89,15 @@ def parser_of_join() -> argparse.ArgumentParser:
         description="Enrol this host at a master, with a ticket that `ffrtmpctl nodes invite` printed there.",
     )
     parser.add_argument("ticket", metavar="TICKET", help="the line that was printed; - reads it from standard input")
-    parser.add_argument("--state-dir", type=Path, default=AgentConfig().state_dir, metavar="DIR")
-    parser.add_argument("--name", default="", help="the node's name; by default the ticket's, or this host's")
-    parser.add_argument("--address", default="", metavar="HOST", help="the node's address, where it is not the route's")
+    given = argparse.SUPPRESS
+    parser.add_argument("--config", default=given, metavar="FILE", help="the TOML file that the agent is started with")
+    parser.add_argument(
+        "--state-dir", default=given, metavar="DIR", help="the folder of the agent's key, as at its start"
+    )
+    parser.add_argument("--name", default=given, help="the node's name; by default the ticket's, or this host's")
+    parser.add_argument(
+        "--address", default=given, metavar="HOST", help="the node's address from now on, where it is not the route's"
+    )
     parser.add_argument(
         "--replace", default="", metavar="NODE", help="take the place of this node (a reinstalled host)"
     )
@@ -96,15 +106,26 @@ def parser_of_join() -> argparse.ArgumentParser:
 
 
 def run_join(flags: dict[str, object]) -> int:
-    """Enrol by ticket."""
+    """Enrol by ticket, as the agent that is started by the same --config and --state-dir."""
+    config = source(AgentConfig, flags, os.environ).load()
     text = str(flags["ticket"])
     ticket = Ticket.parse(sys.stdin.readline() if text == "-" else text, time.time())
-    name = str(flags["name"] or ticket.name or flags["replace"] or socket.gethostname())
-    with StateFolder(Path(str(flags["state_dir"]))) as state:
-        identity = join(ticket, state, name, str(flags["address"]), str(flags["replace"]))
+    name = str(flags.get("name") or ticket.name or flags["replace"] or config.name or socket.gethostname())
+    address = node_address(config.address) if config.address else ""
+    with StateFolder(config.state_dir) as state:
+        identity = join(ticket, state, name, address, str(flags["replace"]))
     print(f"this host is node {identity.name} of the master at {identity.hub}")
-    print("start the agent: systemctl start ffrtmp-agent")
+    print(f"start the agent: {start_command(flags)}")
     return Exit.DONE
+
+
+def start_command(flags: Mapping[str, object]) -> str:
+    """What starts the agent that was enrolled with these flags, to be pasted."""
+    words = []
+    for name in ("config", "state_dir"):
+        if name in flags:
+            words += [f"--{name.replace('_', '-')}", str(Path(str(flags[name])).absolute())]
+    return shlex.join(["ffrtmp-agent", *words]) if words else "systemctl start ffrtmp-agent"
 
 
 def run_agent(settings: Source[AgentConfig], config: AgentConfig) -> int:
@@ -121,7 +142,7 @@ def run_agent(settings: Source[AgentConfig], config: AgentConfig) -> int:
         route = network.route_to(identity.hub)
         about = About(
             identity.name,
-            address_of(config, route),
+            address_of(config, identity.address, route),
             boot_id(),
             state.next_incarnation(),
             facts_of(found, runner, route),
@@ -166,7 +187,7 @@ class _Measuring(threading.Thread):
         config, identity, found, runner, roots = self._asked
         try:
             self.route = network.route_to(identity.hub)
-            self.address = address_of(config, self.route)
+            self.address = address_of(config, identity.address, self.route)
             self.facts = facts_of(found, runner, self.route)
             self.capacity = capacity_of(config, found, roots)
         except FarmError as error:
@@ -283,11 +304,12 @@ def enrolled(config: AgentConfig, state: StateFolder) -> NodeIdentity:
         hint = "give --master unix:/PATH, or enrol with ffrtmp-agent join TICKET"
         raise FarmError(f"cannot enrol at {config.master}: it is no Unix socket", hint=hint, code=Exit.CONFIG)
     name = config.name or (identity.name if identity is not None else "") or socket.gethostname()
+    address = config.address or (identity.address if identity is not None else "")
     path = Path(config.master.removeprefix("unix:"))
     until_s = time.monotonic() + MASTER_WAIT_S
     while True:
         try:
-            return enrol_beside(path, state, name, config.address)
+            return enrol_beside(path, state, name, address)
         except FarmError as error:
             if error.code != Exit.NO_MASTER or (identity is None and time.monotonic() > until_s):
                 raise

@@ -28,11 +28,15 @@ _FOLDER_MODE = 0o711  # jobs reach their own folders below, and list nothing
 
 
 class NodeIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What enrolment has given: the hub (tcp://HOST:PORT), its public key (Z85), and the node's name."""
+    """What enrolment has given: the hub (tcp://HOST:PORT), its public key (Z85), and the node's name.
+
+    `address` is the node's, as `join --address` was told it; empty: the one of its route to the master.
+    """
 
     hub: str
     server_key: str
     name: str
+    address: str = ""
 
 
 _IDENTITY = msgspec.json.Decoder(NodeIdentity)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,9 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
 
 def test_p9_a_second_agent_with_the_same_address_is_refused_with_409_and_told_what_to_do(farm: Farm) -> None:
     second = farm.start_agent("b", address="127.0.0.2", wait=False)
-    refused(second, "127.0.0.2", "belongs to node a", "--address", "ffrtmpctl nodes remove a")
+    refused(second, "127.0.0.2", "belongs to node a", "ffrtmp-agent --address HOST")
+    assert second.tail().count("belongs to node a") == 1, "once is enough"
+    assert "remove" not in second.tail(), "nobody is told to remove a node that is healthy"
     assert states(farm)["a"] == "ready"
     assert "409" in (farm.folder / "master.log").read_text()
     farm.start_agent("b", address="127.0.0.3")
@@ -158,21 +161,31 @@ def test_another_host_joins_by_a_ticket_that_is_good_for_one_host(farm: Farm) ->
     invited = farm.ctl("nodes", "invite", "--name", "guest", "--address", "127.0.0.1", check=True)
     ticket = invited.stdout.split()[-1]
 
+    def state(name: str) -> list[str]:
+        return ["--state-dir", str(farm.folder / f"agent-{name}")]
+
     def join(name: str) -> subprocess.CompletedProcess[str]:
-        words = [BIN / "ffrtmp-agent", "join", "-", "--state-dir", farm.folder / f"agent-{name}"]
+        words = [BIN / "ffrtmp-agent", "join", "-", "--address", "127.0.0.98", *state(name)]
         return subprocess.run(words, input=ticket + "\n", text=True, capture_output=True, check=False, timeout=60)
 
     joined = join("guest")
     assert joined.returncode == 0 and "this host is node guest" in joined.stdout, joined
+    command = joined.stdout.splitlines()[-1].removeprefix("start the agent: ")
+    assert command == " ".join(["ffrtmp-agent", *state("guest")])
     again = join("thief")
     assert again.returncode == REFUSED and "ask for a new ticket" in again.stderr, again
     settings = farm.folder / "guest.toml"
     settings.write_text(
-        f'state_dir = "{farm.folder}/agent-guest"\nrunner = "plain"\naddress = "127.0.0.99"\nlabels = ["guest"]\n'
+        f'state_dir = "/nowhere"\nrunner = "plain"\nlabels = ["guest"]\n'
         f'disk_free = "16MiB"\ndisk_free_percent = 0.1\n[media_roots]\nmedia = "{farm.media}"\n'
     )
-    farm.agents["guest"] = Daemon("ffrtmp-agent", ["--config", str(settings)], farm.folder / "guest.log")
-    until("the guest to be ready", lambda: states(farm).get("guest") == "ready")
+    started = [*command.split()[1:], "--config", str(settings)]
+    for more, address in (([], "127.0.0.98"), (["--address", "127.0.0.99"], "127.0.0.99")):
+        guest = farm.agents["guest"] = Daemon("ffrtmp-agent", [*started, *more], farm.folder / "guest.log")
+        until("the guest to be in contact", partial(guest.said, "in contact with the master"))
+        assert farm.get("/v1/nodes/guest")["address"] == address
+        assert not more or states(farm)["guest"] == "ready"
+        assert more or guest.stop() == 0
     words = ("--scenario", "probe", "--input", "media:in.mkv", "--output", "media:guest.json", "--label", "guest")
     assert farm.wait(farm.submit(*words), "completed")["node"] == "guest"
     assert farm.agents["guest"].stop() == 0

@@ -56,7 +56,7 @@ def test_a_host_joins_by_ticket_and_its_new_key_is_admitted(tmp_path):
         done = join_in_a_process(tmp_path / "a", ticket_for(hub.endpoint), "camera")
         assert (done.stdout, done.returncode) == ("camera\n", 0)
         with StateFolder(tmp_path / "a") as state:
-            assert state.identity() == NodeIdentity(hub.endpoint, SERVER.public, "camera")
+            assert state.identity() == NodeIdentity(hub.endpoint, SERVER.public, "camera", "192.0.2.7")
             with a_link(hub.endpoint, SERVER.public, state.keys()) as link:
                 assert hub.answers(link, 1)
 

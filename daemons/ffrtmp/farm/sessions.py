@@ -97,7 +97,7 @@ def sign(world: World, name: str) -> None:
             event,
             409,
             f"address {event.address} belongs to node {name}, which is in contact",
-            f"give --address another value, or remove that node: ffrtmpctl nodes remove {name}",
+            "start this agent with an address of its own: ffrtmp-agent --address HOST",
         )
 
 
