@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import sys
 import time
 from collections.abc import Mapping
@@ -27,11 +28,12 @@ from ffrtmp.spec import Fingerprint, JobSpec, MediaPath, Results
 from . import joblog
 from .attempt import AttemptDir, guard_section
 from .claims import Intent, Outcome
+from .folders import OURS
 from .guarding.files import boot_id
 from .jobfile import JobFile, Paths
 from .media import commands
 from .media.reasons import End, classify
-from .roots import input_inside
+from .roots import ROOT_ID, input_inside
 from .staging import NotPublishedError, Place, TargetExistsError
 
 log = logging.getLogger(__name__)
@@ -148,7 +150,9 @@ class Workshop:
         source = spec.source
         if source.path is not None:
             root = self._root(source.path, "read")
-            return str(input_inside(root.path, source.path.relative))
+            found = input_inside(root.path, source.path.relative)
+            _refuse_absent(found, source.path, root.path)
+            return str(found)
         if source.url:
             scheme = source.url.split("://", 1)[0].lower()
             if scheme not in self.protocols:
@@ -224,7 +228,7 @@ class Workshop:
         try:
             place.publish(directory, intent, until_s=until_s, clock=clock_s)
         except TargetExistsError as error:
-            return self._taken(directory, job, place, error)
+            return self._instead(directory, job, place, error)
         except NotPublishedError as error:
             return _late(place, error)
         except FarmError as error:
@@ -234,13 +238,13 @@ class Workshop:
             return _disk(directory, place, error)
         return Published(fingerprint)
 
-    def _taken(self, directory: AttemptDir, job: JobFile, place: Place, error: FarmError) -> Published:
+    def _instead(self, directory: AttemptDir, job: JobFile, place: Place, error: FarmError) -> Published:
         """Something stands there. If it is what an earlier attempt of this job was granted, it is the job's output."""
         there = place.look()
         place.discard_staging()
         if there is not None and there in job.granted:
             return Published(there)
-        return Published(detail=error.what, failure=wire.Failure("user_error", False, error.what, error.hint))
+        return Published(detail=error.what, failure=_taken(job.spec))
 
     def clean(self, directory: AttemptDir) -> None:
         """Remove the staging folder of an attempt that is given up."""
@@ -259,6 +263,26 @@ class Workshop:
         return None
 
 
+def _refuse_absent(found: Path, path: MediaPath, root: Path) -> None:
+    """Raise Refusal for an input that is not there or is a folder. What cannot be looked at is for the engine to say.
+
+    Where the storage itself has gone (its mount is not there) it is no fault of the job's, which waits or goes elsewhere.
+    """
+    what = ""
+    try:
+        if stat.S_ISDIR(found.stat().st_mode):
+            what = f"{path.root}:{path.relative} is a folder"
+    except (FileNotFoundError, NotADirectoryError):
+        what = f"{path.root}:{path.relative} does not exist"
+    except OSError:
+        return
+    if what and not (root / OURS / ROOT_ID).exists():
+        raise Refusal(f"the storage of media root {path.root} is gone from {root}")
+    if what:
+        hint = "name a file in it" if what.endswith("folder") else "check the input's path, then submit it again"
+        raise Refusal(what, wire.Failure("input_error", False, what, hint))
+
+
 def _refuse_taken(place: Place, assign: wire.Assign) -> None:
     """Raise Refusal for a target that is there and is not to be replaced: before hours of work, not after them.
 
@@ -266,9 +290,15 @@ def _refuse_taken(place: Place, assign: wire.Assign) -> None:
     """
     if assign.spec.overwrite or assign.granted or not os.path.lexists(place.target):
         return
-    what = f"{place.target} is there already"
-    hint = "choose another output, or submit with --overwrite"
-    raise Refusal(what, wire.Failure("user_error", False, what, hint))
+    failure = _taken(assign.spec)
+    raise Refusal(failure.line, failure)
+
+
+def _taken(spec: JobSpec) -> wire.Failure:
+    """Something stands at the output's place, told as its user named that."""
+    assert spec.output is not None
+    what = f"{spec.output.root}:{spec.output.relative} already exists"
+    return wire.Failure("user_error", False, what, "--overwrite replaces it; or choose another output")
 
 
 def first_lease_s(spec: JobSpec, timing: wire.Timing, reached_s: float) -> float | None:

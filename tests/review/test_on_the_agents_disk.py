@@ -51,6 +51,21 @@ def assign(output: str = "out.mp4", *, kind: str = "file", on_disconnect: str = 
     return wire.Assign(1, "lineage", 1, str(uuid4()), 42, 1, "default", "medium", spec)
 
 
+def test_an_input_is_absent_for_good_only_where_its_storage_is_there(workshop: Workshop) -> None:
+    spec = msgspec.structs.replace(assign().spec, source=Source(path=MediaPath("media", "id", "in.mov")))
+    wanted = msgspec.structs.replace(assign(), spec=spec)
+    with pytest.raises(Refusal) as gone:
+        workshop.make(wanted, wire.Timing())
+    assert gone.value.failure is None, "a mount that is missing is no fault of the job's"
+    (workshop.roots["id"].path / ".ffrtmp" / "root-id").write_text(str(uuid4()))
+    with pytest.raises(Refusal) as absent:
+        workshop.make(wanted, wire.Timing())
+    failure = absent.value.failure
+    assert failure is not None and not failure.transient
+    assert (failure.reason, failure.line) == ("input_error", "media:in.mov does not exist")
+    assert list(workshop.folder.iterdir()) == []
+
+
 # ---- staging ---------------------------------------------------------------------------------------------------------
 
 

@@ -228,11 +228,33 @@ def test_p3_what_stands_at_the_output_is_kept_unless_it_is_to_be_replaced(farm: 
     target.write_text("precious")
     words = (*SHORT, "--input", "media:in.mkv", "--output", "media:precious.mp4")
     refused = farm.ctl("jobs", "submit", *words, "--wait")
-    assert refused.returncode == 1 and "is there already" in refused.stderr and "--overwrite" in refused.stderr
+    told = "user_error: media:precious.mp4 already exists\nhint: --overwrite replaces it"
+    assert refused.returncode == 1 and told in refused.stderr
     assert target.read_text() == "precious"
-    assert not farm.job(int(refused.stdout.split()[1])).get("started"), "it is told before the work"
+    _told_before_the_work(farm, int(refused.stdout.split()[1]))
     farm.ctl("jobs", "submit", *words, "--wait", "--overwrite", check=True)
     assert abs(decodes(target) - 2.0) < 0.1
+    nothing_left(farm)
+
+
+def _told_before_the_work(farm: Farm, number: int) -> None:
+    """A job failed at its first hand-out, without an engine and without another try; whoever follows it gets code 1."""
+    job = farm.job(number)
+    assert (job["state"], job["attempt"]) == ("failed", 1) and not job.get("started"), job
+    assert "retrying" not in [row["after"] for row in farm.history(number)]
+    followed = farm.ctl("jobs", "status", str(number), "--follow")
+    assert followed.returncode == 1 and str(job["failure"]["line"]) in followed.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("nothing.mov", "does not exist"), ("in.mkv/x", "does not exist"), ("folder", "is a folder")]
+)
+def test_an_input_that_is_not_there_is_told_at_once_and_tried_no_more(farm: Farm, name: str, told: str) -> None:
+    (farm.media / "folder").mkdir(exist_ok=True)
+    words = ("--input", f"media:{name}", "--output", "media:of-nothing.mp4", "--follow")
+    run = farm.ctl("jobs", "submit", *SHORT, *words)
+    assert run.returncode == 1 and f"input_error: media:{name} {told}\nhint: " in run.stderr
+    _told_before_the_work(farm, int(run.stdout.split()[1]))
     nothing_left(farm)
 
 
