@@ -9,7 +9,7 @@ from farm.stage import Host, Stage, terms
 from ffrtmp.farm import effects as fx
 from ffrtmp.farm import events as ev
 from ffrtmp.farm.job import State
-from ffrtmp.farm.sessions import JOBS_AHEAD_MAX, NUMBERS_SKIPPED
+from ffrtmp.farm.restored import JOBS_AHEAD_MAX, NUMBERS_SKIPPED
 
 
 def put_back(stage: Stage, backup) -> list[fx.Effect]:

@@ -11,20 +11,17 @@ The shell's turn is: apply what has arrived, apply what is due (the last is alwa
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
 from . import events as ev
-from . import placement, publish, recovery, requests, sessions
-from .effects import Changes, Effect, SendAck, SendAssign
-from .job import Attempt, Grant, Job, Queue, State, Want
+from . import handout, placement, publish, recovery, reports, requests, restored, sessions, silence
+from .effects import Changes, Effect, SendAck
+from .job import Attempt, Grant, Job, Queue
 from .node import Node
 from .rules import Rules
 from .world import World
-
-_DUE_AT_ONCE = 1000
 
 
 class Farm:
@@ -123,11 +120,11 @@ class Farm:
             return
         contact = sessions.heard(world, event.node, contact)
         if isinstance(event, ev.Heartbeat):
-            sessions.heartbeat(world, event, contact)
+            reports.heartbeat(world, event, contact)
         elif isinstance(event, ev.Goodbye):
             world.contacts.put(event.node, replace(contact, away=True))
         elif isinstance(event, ev.Adopt):
-            sessions.adopt(world, event)
+            restored.adopt(world, event)
         elif isinstance(event, ev.Settled):
             other = world.by_identity.get((event.uuid, event.number))
             if other is not None:
@@ -148,13 +145,13 @@ class Farm:
     ) -> None:
         world = self.world
         if isinstance(event, ev.Accepted):
-            sessions.heard_accepted(world, event, attempt)
+            handout.heard_accepted(world, event, attempt)
         elif isinstance(event, ev.Refused):
             if attempt is not None:
-                sessions.refused(world, event, attempt)
+                handout.refused(world, event, attempt)
         elif isinstance(event, ev.PublishRequest):
             if attempt is not None and not attempt.accepted:
-                attempt = sessions.accepted(world, attempt)  # who asks is there: its Accepted was lost
+                attempt = handout.accepted(world, attempt)  # who asks is there: its Accepted was lost
             publish.requested(world, event, attempt)
         elif attempt is None and (event.uuid, event.number) in world.contacts[event.node].offered:
             return  # it waits to be adopted, and what became of it is said again after that
@@ -184,88 +181,34 @@ class Farm:
         if not world.value("grace_over") and now_s - world.value("started_s") >= world.rules.reconnect_grace_s:
             events.append(ev.GraceOver())
         events += [ev.NewcomerDue(name) for name in world.newcomers if world.newcomers[name].until_s <= now_s]
-        events += [ev.AttemptDue(a.id) for a in world.attempts.rows() if self._repeat(a, now_s)]
-        events += [ev.GrantDue(g.job) for g in world.grants.rows() if self._settle(g, now_s)]
-        events += [ev.JobDue(number) for number in self._backoff_over(now_s)]
+        events += [ev.AttemptDue(a.id) for a in world.attempts.rows() if handout.overdue(world, a, now_s)]
+        events += [ev.GrantDue(g.job) for g in world.grants.rows() if publish.overdue(world, g, now_s)]
+        events += [ev.JobDue(number) for number in recovery.waits_over(world, now_s)]
         events.append(ev.Place())
         return events
-
-    def _repeat(self, attempt: Attempt, now_s: float) -> bool:
-        """Whether the node and the farm disagree on this attempt, and the last order is a while ago."""
-        if now_s - self.world.sent_s.get(attempt.id, 0.0) < self.world.rules.resend_s:
-            return False
-        contact = self.world.in_contact(attempt.node)
-        if contact is None or contact.away:
-            return False
-        if not attempt.accepted or attempt.want in (Want.DISCARD, Want.STOP):
-            return True
-        beat = contact.beats.get(attempt.id)
-        stands = beat is not None and beat.stage == "paused"
-        return (attempt.want is Want.PAUSE) != stands
-
-    def _settle(self, grant: Grant, now_s: float) -> bool:
-        """Whether the grant's holder is lost and its right is over by any clock."""
-        attempt = self.world.attempts.get((grant.job, grant.attempt))
-        if attempt is None or not attempt.doubted:
-            return False
-        rules = self.world.rules
-        if attempt.live:
-            return now_s >= self.world.last_heard_s(attempt.node) + rules.lost_after_live_s + rules.lease_margin_s
-        if now_s - self.world.sent_s.get(attempt.id, 0.0) < rules.resend_s:
-            return False
-        return now_s >= grant.until_s + rules.grant_margin_s
-
-    def _backoff_over(self, now_s: float) -> list[int]:
-        heap = self.world.backoff
-        ready: list[tuple[float, int]] = []
-        while heap and heap[0][0] <= now_s and len(ready) < _DUE_AT_ONCE:
-            due_s, number = heapq.heappop(heap)
-            job = self.world.jobs.get(number)
-            if job is not None and job.state is State.RETRYING and job.due_s == due_s:
-                ready.append((due_s, number))
-        for entry in ready:
-            heapq.heappush(heap, entry)  # it goes when it is found to be no longer true
-        return [number for _due_s, number in ready]
 
     def _time(self, event: ev.TimeEvent) -> None:
         world = self.world
         if isinstance(event, ev.LookAtNodes):
-            sessions.look(world)
+            silence.look(world)
         elif isinstance(event, ev.GraceOver):
-            sessions.grace_over(world)
+            silence.grace_over(world)
         elif isinstance(event, ev.NewcomerDue):
             sessions.no_sign(world, event.node)
         elif isinstance(event, ev.AttemptDue):
-            self._attempt_due(world.attempts.get(event.attempt))
+            attempt = world.attempts.get(event.attempt)
+            if attempt is not None:
+                handout.repeat(world, attempt)
         elif isinstance(event, ev.JobDue):
             job = world.jobs.get(event.job)
             if job is not None:
-                recovery.due(world, job)
+                recovery.wait_over(world, job)
         elif isinstance(event, ev.GrantDue):
             grant = world.grants.get(event.job)
             if grant is not None:
-                publish.due(world, grant)
+                publish.settle_without_holder(world, grant)
         else:
             placement.place(world)
-
-    def _attempt_due(self, attempt: Attempt | None) -> None:
-        """Repeat an order; an offer that nobody took in time burns its number."""
-        world = self.world
-        if attempt is None:
-            return
-        if attempt.accepted or attempt.given_up:
-            world.order(attempt)
-            return
-        if world.now_s - attempt.offered_s < world.rules.accept_timeout_s:
-            world.sent_s[attempt.id] = world.now_s
-            world.effects.append(SendAssign(attempt.node, attempt.id))
-            return
-        job = world.jobs.get(attempt.job)
-        sessions.hold(world, attempt.node)
-        world.give_up(attempt)
-        if job is not None and job.current == attempt.number and job.state is State.ASSIGNED:
-            text = f"{attempt.node} did not take attempt {attempt.number} in time"
-            recovery.requeue(world, job, attempt, "not_accepted", text)
 
 
 _USERS: dict[type, Callable[[World, Any], None]] = {

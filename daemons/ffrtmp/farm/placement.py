@@ -18,7 +18,7 @@ from __future__ import annotations
 import heapq
 from dataclasses import replace
 
-from .effects import SendAssign
+from . import handout
 from .job import Attempt, Job, Queue, Requirements, State, Want
 from .node import Capacity, Contact, Node
 from .queue import LaneKey, Rank, rank
@@ -128,7 +128,9 @@ def _pass(world: World, most: int) -> int:
         node = _roomiest(world, job, candidates[lane])
         if node is None:
             continue
-        hand_out(world, job, node)
+        handout.hand_out(world, job, node)
+        if kept is not None and kept.job == number:
+            release(world)
         handed += 1
         _push(world, heads, lane)
     return handed
@@ -200,37 +202,6 @@ def _roomiest(world: World, job: Job, nodes: list[Node]) -> Node | None:
         if room > best_room or (room == best_room and best is not None and node.name < best.name):
             best, best_room = node, room
     return best
-
-
-def hand_out(world: World, job: Job, node: Node) -> Attempt:
-    """Give the job's next attempt to a node. The number is used up from here on, whatever becomes of it."""
-    number = job.attempt + 1
-    attempt = Attempt(
-        job.number,
-        number,
-        job.uuid,
-        node.name,
-        job.terms.requirements,
-        job.terms.live,
-        want=Want.RUN,
-        offered_s=world.now_s,
-    )
-    world.attempts.put(attempt.id, attempt)
-    world.move(
-        job,
-        State.ASSIGNED,
-        "assigned",
-        f"attempt {number} is handed out to {node.name}, the fitting node with the most room",
-        about=number,
-        node=node.name,
-        attempt=number,
-        current=number,
-    )
-    world.sent_s[attempt.id] = world.now_s
-    world.effects.append(SendAssign(node.name, attempt.id))
-    if world.reservation is not None and world.reservation.job == job.number:
-        release(world)
-    return attempt
 
 
 def _relieve(world: World) -> None:

@@ -24,7 +24,7 @@ from dataclasses import replace
 from .effects import SendDeny, SendGrant, SendSettle
 from .events import NotPublished, Published, PublishRequest, Settled
 from .job import Attempt, Grant, State
-from .recovery import ended, left, replace_lost
+from .recovery import ended, other_gone, replace_doubted
 from .world import World
 
 
@@ -78,7 +78,7 @@ def published(world: World, event: Published, attempt: Attempt | None) -> None:
         world.grants.put(job.number, None)
     counts = job.current == attempt.number and not attempt.given_up
     if not counts and not (job.state is State.CANCELING and len(world.ancestors)):
-        left(world, job)
+        other_gone(world, job)
         return
     text = f"attempt {attempt.number} published {event.fingerprint.size_bytes} bytes"
     world.move(job, State.COMPLETED, "completed", text, about=attempt.number, node=event.node)
@@ -95,7 +95,20 @@ def not_published(world: World, event: NotPublished, attempt: Attempt) -> None:
         ended(world, attempt, "failed", event.failure, event.jitter)
 
 
-def due(world: World, grant: Grant) -> None:
+def overdue(world: World, grant: Grant, now_s: float) -> bool:
+    """Whether the grant's holder is lost and its right is over by any clock."""
+    attempt = world.attempts.get((grant.job, grant.attempt))
+    if attempt is None or not attempt.doubted:
+        return False
+    rules = world.rules
+    if attempt.live:
+        return now_s >= world.last_heard_s(attempt.node) + rules.lost_after_live_s + rules.lease_margin_s
+    if now_s - world.sent_s.get(attempt.id, 0.0) < rules.resend_s:
+        return False
+    return now_s >= grant.until_s + rules.grant_margin_s
+
+
+def settle_without_holder(world: World, grant: Grant) -> None:
     """Settle the grant of a lost node as far as that can be done without it."""
     attempt = world.attempts.get((grant.job, grant.attempt))
     job = world.jobs[grant.job]
@@ -140,4 +153,4 @@ def settled(world: World, event: Settled, attempt: Attempt) -> None:
         return
     world.give_up(attempt)
     text = f"{attempt.node} was lost before attempt {attempt.number} published, as {event.node} sees"
-    replace_lost(world, job, attempt, text)
+    replace_doubted(world, job, attempt, text)

@@ -26,6 +26,7 @@ whose planned end was asked for is not started again (`requeue`).
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +36,7 @@ from .rules import Rules
 from .world import World
 
 _PHASES = list(Phase)
+DUE_AT_ONCE = 1000  # of the waits that are over, in one turn
 
 
 def backoff_s(failures: int, jitter: float, rules: Rules) -> float:
@@ -46,7 +48,7 @@ def backoff_s(failures: int, jitter: float, rules: Rules) -> float:
 # ---- nodes -------------------------------------------------------------------------------------------------------
 
 
-def lose_node(world: World, name: str, why: str) -> None:
+def doubt_node(world: World, name: str, why: str) -> None:
     """Doubt everything on a node, and queue its jobs again."""
     for attempt in world.attempts_on(name):
         if not attempt.doubted:
@@ -73,17 +75,17 @@ def _doubt(world: World, attempt: Attempt, why: str) -> None:
     elif attempt.want is Want.STOP:
         world.note(job, "node_lost", f"{attempt.node} {why} while the job was being stopped", node=attempt.node)
     else:
-        replace_lost(world, job, attempt, f"{attempt.node} {why}")
+        replace_doubted(world, job, attempt, f"{attempt.node} {why}")
 
 
-def replace_lost(world: World, job: Job, attempt: Attempt, text: str) -> None:
+def replace_doubted(world: World, job: Job, attempt: Attempt, text: str) -> None:
     """Let another attempt take the place of one on a lost node: at once, or (the strict form) after its lease is over."""
     if job.terms.on_disconnect is OnDisconnect.KEEP:
-        lost(world, job, attempt, text)
+        count_loss(world, job, attempt, text)
         return
     until_s = world.last_heard_s(attempt.node) + _strict_s(world.rules, live=attempt.live)
     world.alter(attempt, want=Want.DISCARD, fence_s=until_s)
-    lost(world, job, attempt, text, not_before_s=until_s)
+    count_loss(world, job, attempt, text, not_before_s=until_s)
 
 
 def _strict_s(rules: Rules, *, live: bool) -> float:
@@ -112,7 +114,7 @@ def fence_again(attempt: Attempt, now_s: float, rules: Rules) -> Attempt:
     return replace(attempt, fence_s=fence_s, offered_s=min(attempt.offered_s, now_s))
 
 
-def lost(world: World, job: Job, attempt: Attempt, text: str, *, not_before_s: float = 0.0) -> None:
+def count_loss(world: World, job: Job, attempt: Attempt, text: str, *, not_before_s: float = 0.0) -> None:
     """A job loses the attempt that it counted on, through no fault of the job's: back to the queue, or to judgement."""
     losses = job.lost
     if attempt.accepted and attempt.number not in losses:
@@ -145,7 +147,7 @@ def requeue(
         state = State.RETRYING if not_before_s > world.now_s else State.QUEUED
         after = world.move(job, state, kind, text, node=attempt.node, current=0, due_s=not_before_s, **fields)
         if _held(job, attempt):
-            hold(world, after, attempt)
+            _hold(world, after, attempt)
 
 
 def _held(job: Job, attempt: Attempt) -> bool:
@@ -153,7 +155,7 @@ def _held(job: Job, attempt: Attempt) -> bool:
     return attempt.want is Want.PAUSE and job.state is not State.RESUMING
 
 
-def hold(world: World, job: Job, attempt: Attempt) -> None:
+def _hold(world: World, job: Job, attempt: Attempt) -> None:
     """A pause was asked of an attempt that is gone: the job itself is held."""
     world.move(job, State.PAUSED, "paused", "held by a user", about=attempt.number, node=attempt.node)
 
@@ -183,7 +185,7 @@ def failed(world: World, job: Job, attempt: Attempt, failure: Failure, jitter: f
             due_s=world.now_s + wait,
         )
         if _held(job, attempt):
-            hold(world, after, attempt)
+            _hold(world, after, attempt)
     else:
         end = State.TIMED_OUT if failure.reason is Reason.TIMEOUT and not failure.transient else State.FAILED
         judge(world, job, end, failure, "failed", text, failures=failures)
@@ -210,7 +212,20 @@ def judge(world: World, job: Job, end: State, failure: Failure, kind: str, text:
         world.move(job, end, kind, text, cause=failure, failure=failure, verdict=None, **fields)
 
 
-def due(world: World, job: Job) -> None:
+def waits_over(world: World, now_s: float) -> list[int]:
+    heap = world.backoff
+    ready: list[tuple[float, int]] = []
+    while heap and heap[0][0] <= now_s and len(ready) < DUE_AT_ONCE:
+        due_s, number = heapq.heappop(heap)
+        job = world.jobs.get(number)
+        if job is not None and job.state is State.RETRYING and job.due_s == due_s:
+            ready.append((due_s, number))
+    for entry in ready:
+        heapq.heappush(heap, entry)  # it goes when it is found to be no longer true
+    return [number for _due_s, number in ready]
+
+
+def wait_over(world: World, job: Job) -> None:
     """The back-off of a job is over, or its patience."""
     if job.state is not State.RETRYING or job.due_s > world.now_s:
         return
@@ -220,7 +235,7 @@ def due(world: World, job: Job) -> None:
         world.move(job, job.verdict, "verdict", "no attempt came back in time", cause=job.failure)
 
 
-def left(world: World, job: Job) -> None:
+def other_gone(world: World, job: Job) -> None:
     """One of a job's other attempts is gone: does that end a cancel, or a verdict that waited?"""
     if job.state is State.CANCELING and not world.attempts_of(job.number):
         world.move(job, State.CANCELED, "canceled", "no process of it is left")
@@ -238,11 +253,11 @@ def ended(world: World, attempt: Attempt, how: str, failure: Failure | None, jit
     if job is None:
         return
     if attempt.given_up or job.current != attempt.number or job.state is State.CANCELING:
-        left(world, job)
+        other_gone(world, job)
     elif how == "completed" and attempt.live:
         world.move(job, State.COMPLETED, "completed", "the live job was ended as planned", node=attempt.node)
     elif how == "node_lost":
-        lost(world, job, attempt, f"{attempt.node} went down under attempt {attempt.number}")
+        count_loss(world, job, attempt, f"{attempt.node} went down under attempt {attempt.number}")
     elif failure is None and (attempt.want is Want.STOP or not attempt.accepted):
         text = f"attempt {attempt.number} ended" if attempt.accepted else f"{attempt.node} never started it"
         requeue(world, job, attempt, "not_started", text)
@@ -253,14 +268,14 @@ def ended(world: World, attempt: Attempt, how: str, failure: Failure | None, jit
         failed(world, job, attempt, cause, jitter)
 
 
-def parted(world: World, attempt: Attempt) -> None:
+def node_removed(world: World, attempt: Attempt) -> None:
     """The node of an attempt is removed: whatever it does, it is not heard any more. No fault of the job's, and no loss."""
     world.forget(attempt, "given_up")
     job = _without(world, attempt)
     if job is None:
         return
     if job.current != attempt.number or job.state is State.CANCELING:
-        left(world, job)
+        other_gone(world, job)
     else:
         requeue(world, job, attempt, "node_gone", f"{attempt.node} is gone for good")
 

@@ -243,7 +243,7 @@ def resume(world: World, event: Resume) -> None:
         if _publishing(world, event.request, job):
             return
         attempt = world.alter(attempt, want=Want.RUN)
-        recovery.replace_lost(world, job, attempt, f"released by a user while {attempt.node} is lost")
+        recovery.replace_doubted(world, job, attempt, f"released by a user while {attempt.node} is lost")
         job = world.jobs.get(job.number) or job
     elif job.state is State.PAUSED:
         job = _release(world, job, attempt)
@@ -322,7 +322,7 @@ def add_node(world: World, event: AddNode) -> None:
         answer(world, event.request, 409, f"there is a node {event.name} with another key", hint, nodes=(event.name,))
         return
     if node is not None:
-        _part(world, event.name, "was replaced by a reinstalled host")
+        _close_books(world, event.name, "was replaced by a reinstalled host")
         node = replace(node, key=event.key, incarnation=0, accept_lower=False)
     world.nodes.put(event.name, node or Node(event.name, event.key, event.address))
     answer(world, event.request, 201, f"node {event.name} is admitted", nodes=(event.name,))
@@ -385,18 +385,18 @@ def remove_node(world: World, event: RemoveNode) -> None:
         hint = f"drain it first: ffrtmpctl nodes drain {node.name}; or --force"
         answer(world, event.request, 409, f"node {node.name} is in contact", hint, nodes=(node.name,))
         return
-    _part(world, node.name, "was removed")
+    _close_books(world, node.name, "was removed")
     world.nodes.put(node.name, None)
     answer(world, event.request, 200, f"node {node.name} is removed and its key is refused", nodes=(node.name,))
 
 
-def _part(world: World, name: str, why: str) -> None:
+def _close_books(world: World, name: str, why: str) -> None:
     """Close a node's books: its attempts are over, its grants settled, its session void."""
     for attempt in world.attempts_on(name):
         job = world.jobs.get(attempt.job)
         if job is not None:
             world.note(job, "node_gone", f"{name} {why}", about=attempt.number, node=name)
-        recovery.parted(world, attempt)
+        recovery.node_removed(world, attempt)
     if world.contacts.get(name) is not None:
         world.contacts.put(name, None)
     for asked in list(world.newcomers):
