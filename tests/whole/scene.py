@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +125,23 @@ def nothing_left(farm: Farm, media: Path | None = None) -> None:
     """No process of any job, no staging folder, no attempt directory."""
     until("the last process of a job to end", lambda: not farm.job_processes())
     ours = (media or farm.media) / ".ffrtmp"
-    until("the staging folders to be cleared", lambda: not [p for p in ours.glob("*") if p.name != "root-id"])
-    until("the attempt directories to be cleared", lambda: not attempt_folders(farm))
+    cleared(farm, "staging folders", lambda: [p for p in ours.glob("*") if p.name != "root-id"])
+    cleared(farm, "attempt directories", lambda: attempt_folders(farm))
+
+
+def cleared(farm: Farm, what: str, left: Callable[[], list[Path]]) -> None:
+    """Wait until nothing is left; else name it, and quote what the daemons have said of its attempt."""
+    try:
+        until(f"the {what} to be cleared", lambda: not left())
+    except AssertionError:
+        attempts = {match[0] for path in left() if (match := re.search(r"\d+\.\d+", path.name))}
+        said = [
+            f"{log.name}: {line}"
+            for log in sorted(farm.folder.glob("*.log"))
+            for line in log.read_text().splitlines()
+            if any(re.search(rf"\b{re.escape(attempt)}\b", line) for attempt in attempts)
+        ]
+        raise AssertionError("\n".join([f"{what} are left:", *map(str, left()), *said])) from None
 
 
 def attempt_folders(farm: Farm) -> list[Path]:
