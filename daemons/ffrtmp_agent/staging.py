@@ -129,6 +129,17 @@ class Place:
             clear(ours, gone)
         return found
 
+    @staticmethod
+    def sweep_settled(root: Path, farm: str) -> None:
+        """Clear what this farm's agents took away in `settle` and then died over; raises OSError or FarmError.
+
+        Any agent that sees the root may: what matters is that the folder has another name, and that it keeps.
+        """
+        with open_ours(root) as ours:
+            for name in os.listdir(ours):  # noqa: PTH208 (by descriptor)
+                if name.startswith(SETTLED) and name.endswith(f"-{farm}" if farm else ""):
+                    clear(ours, name)
+
     def look(self) -> Fingerprint | None:
         """The fingerprint of what stands at the target; None for nothing, or nothing that a job could have made."""
         try:

@@ -128,7 +128,7 @@ class Workshop:
         return f"{job}.{attempt}-{self.farm}" if self.farm else f"{job}.{attempt}"
 
     def sweep(self) -> None:
-        """Clear what a crash left of attempts that were never made: their staging folders. Before `AttemptDir.scan`."""
+        """Clear the staging folders that a crash left: of attempts never made, and of settled ones. Before `AttemptDir.scan`."""
         for job in AttemptDir.half_made(self.folder):
             place = self._place_of(job)
             try:
@@ -136,6 +136,11 @@ class Workshop:
                     place.discard_staging()
             except (OSError, FarmError) as error:
                 log.error("the staging folder of %d.%d cannot be removed: %s", job.job, job.attempt, error)
+        for root in self.roots.values():
+            try:
+                Place.sweep_settled(root.path, self.farm)
+            except (OSError, FarmError) as error:
+                log.error("settled staging folders below %s cannot be removed: %s", root.path, error)
 
     def _check(self, spec: JobSpec) -> None:
         if not spec.arguments:

@@ -14,6 +14,7 @@ from ffrtmp.config_agent import MediaRoot
 from ffrtmp.host.disk import DiskGuard
 from ffrtmp.spec import JobSpec, MediaPath, Pattern, Recipe, Source, Video
 from ffrtmp_agent.attempt import AttemptDir
+from ffrtmp_agent.staging import Place
 from ffrtmp_agent.workshop import Refusal, Workshop
 
 
@@ -102,4 +103,17 @@ def test_p11_an_attempt_that_a_dead_agent_never_began_is_no_failure_of_the_job(w
     assert workshop.judge(attempt).how == "failed"  # its start was tried, and came to nothing
     (attempt.path / "guard.err").write_text("launch: no such kernel feature\n")
     assert workshop.judge(attempt, found=True).how == "failed"
+    assert _in_root(workshop) == []
+
+
+def test_p5_an_agent_that_died_while_it_settled_anothers_grant_leaves_no_folder(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+):
+    assign = _assign()
+    workshop.make(assign, wire.Timing())
+    with monkeypatch.context() as patch:
+        patch.setattr(Place, "look", lambda _place: os._exit(9))
+        _dies(lambda: workshop.look(wire.Settle(1, assign.uuid, 1, 1, assign.spec)))
+    assert _in_root(workshop) == [".settled-1.1"]
+    workshop.sweep()
     assert _in_root(workshop) == []
