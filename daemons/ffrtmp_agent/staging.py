@@ -135,7 +135,7 @@ class Place:
 
         Any agent that sees the root may: what matters is that the folder has another name, and that it keeps.
         """
-        with open_ours(root) as ours:
+        with suppress(FileNotFoundError), open_ours(root) as ours:
             for name in os.listdir(ours):  # noqa: PTH208 (by descriptor)
                 if name.startswith(SETTLED) and name.endswith(f"-{farm}" if farm else ""):
                     clear(ours, name)
