@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from farm.stage import BROKEN, LATE, WRONG, Stage, terms
 
+from ffrtmp.farm.endings import backoff_s
 from ffrtmp.farm.job import State
-from ffrtmp.farm.recovery import backoff_s
 from ffrtmp.farm.rules import Rules
 
 

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from . import endings, handout, placement, publish, recovery, reports, requests, restored, sessions, silence
 from . import events as ev
-from . import handout, placement, publish, recovery, reports, requests, restored, sessions, silence
 from .effects import Changes, Effect, SendAck
 from .job import Attempt, Grant, Job, Queue
 from .node import Node
@@ -162,7 +162,7 @@ class Farm:
             if attempt is not None and isinstance(event, ev.NotPublished):
                 publish.not_published(world, event, attempt)
             elif attempt is not None and isinstance(event, ev.Ended):
-                recovery.ended(world, attempt, event.how, event.failure, event.jitter)
+                endings.ended(world, attempt, event.how, event.failure, event.jitter)
             world.effects.append(SendAck(event.node, event.item))
 
     def _unreachable(self, event: ev.Unreachable) -> None:
@@ -183,7 +183,7 @@ class Farm:
         events += [ev.NewcomerDue(name) for name in world.newcomers if world.newcomers[name].until_s <= now_s]
         events += [ev.AttemptDue(a.id) for a in world.attempts.rows() if handout.overdue(world, a, now_s)]
         events += [ev.GrantDue(g.job) for g in world.grants.rows() if publish.overdue(world, g, now_s)]
-        events += [ev.JobDue(number) for number in recovery.waits_over(world, now_s)]
+        events += [ev.JobDue(number) for number in endings.due_jobs(world, now_s)]
         events.append(ev.Place())
         return events
 
@@ -202,7 +202,7 @@ class Farm:
         elif isinstance(event, ev.JobDue):
             job = world.jobs.get(event.job)
             if job is not None:
-                recovery.wait_over(world, job)
+                endings.wait_over(world, job)
         elif isinstance(event, ev.GrantDue):
             grant = world.grants.get(event.job)
             if grant is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import recovery
+from . import endings
 from .effects import SendAssign, SendOrder
 from .events import Accepted, Refused
 from .job import Attempt, Job, Phase, State, Want
@@ -78,7 +78,7 @@ def accepted(world: World, attempt: Attempt, heartbeat: int = 0) -> Attempt:
 def refused(world: World, event: Refused, attempt: Attempt) -> None:
     """The node made no attempt. Without a failure it has no room just now, and gets nothing for a while."""
     if attempt.accepted:
-        recovery.ended(world, attempt, "absent", event.failure, 0.0)  # it had made one, and says that there is none
+        endings.ended(world, attempt, "absent", event.failure, 0.0)  # it had made one, and says that there is none
         return
     world.forget(attempt, "refused", event.failure)
     job = world.jobs.get(attempt.job)
@@ -87,11 +87,11 @@ def refused(world: World, event: Refused, attempt: Attempt) -> None:
     if job is None:
         return
     if attempt.given_up or job.current != attempt.number or job.state is not State.ASSIGNED:
-        recovery.other_gone(world, job)
+        endings.other_gone(world, job)
     elif event.failure is None:
-        recovery.requeue(world, job, attempt, "refused", f"{event.node}: {event.detail}")
+        endings.requeue(world, job, attempt, "refused", f"{event.node}: {event.detail}")
     else:
-        recovery.failed(world, job, attempt, event.failure, 0.0)
+        endings.failed(world, job, attempt, event.failure, 0.0)
 
 
 def hold_off(world: World, node: str) -> None:
@@ -130,4 +130,4 @@ def repeat(world: World, attempt: Attempt) -> None:
     world.give_up(attempt)
     if job is not None and job.current == attempt.number and job.state is State.ASSIGNED:
         text = f"{attempt.node} did not take attempt {attempt.number} in time"
-        recovery.requeue(world, job, attempt, "not_accepted", text)
+        endings.requeue(world, job, attempt, "not_accepted", text)

@@ -22,9 +22,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .effects import SendDeny, SendGrant, SendSettle
+from .endings import ended, other_gone
 from .events import NotPublished, Published, PublishRequest, Settled
 from .job import Attempt, Grant, State
-from .recovery import ended, other_gone, replace_doubted
+from .recovery import replace_doubted
 from .world import World
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import handout, recovery, sessions
+from . import endings, handout, sessions
 from .effects import SendOrder
 from .events import Heartbeat, Report
 from .job import Attempt, AttemptId, State, Want
@@ -46,7 +46,7 @@ def _missing(world: World, event: Heartbeat, contact: Contact, beats: dict[Attem
         if before is None:
             continue
         if attempt.accepted and before.number < event.number:
-            recovery.ended(world, attempt, "absent", None, 0.0)
+            endings.ended(world, attempt, "absent", None, 0.0)
         else:
             beats[attempt.id] = before
 

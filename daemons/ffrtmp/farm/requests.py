@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import recovery
+from . import endings, recovery
 from .effects import Answer
 from .events import (
     AcceptNode,
@@ -396,7 +396,7 @@ def _close_books(world: World, name: str, why: str) -> None:
         job = world.jobs.get(attempt.job)
         if job is not None:
             world.note(job, "node_gone", f"{name} {why}", about=attempt.number, node=name)
-        recovery.node_removed(world, attempt)
+        endings.node_removed(world, attempt)
     if world.contacts.get(name) is not None:
         world.contacts.put(name, None)
     for asked in list(world.newcomers):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import handout, recovery, restored, silence
+from . import endings, handout, recovery, restored, silence
 from .effects import Directive, SendNoSession, SendSign, SendSorry, SendWelcome
 from .events import Hello, Report
 from .job import Attempt, AttemptId, Want
@@ -196,7 +196,7 @@ def _directives(world: World, event: Hello, again: bool) -> tuple[Directive, ...
 def _unnamed(world: World, node: str, beats: dict[AttemptId, Beat], again: bool) -> None:
     for attempt in world.attempts_on(node):
         if attempt.id not in beats and (attempt.accepted or not again):
-            recovery.ended(world, attempt, "node_lost" if attempt.accepted else "absent", None, 0.0)
+            endings.ended(world, attempt, "node_lost" if attempt.accepted else "absent", None, 0.0)
 
 
 def _back(world: World, attempt: Attempt, beat: Beat) -> bool:
