@@ -41,6 +41,7 @@ class Answer:
     jobs: tuple[int, ...] = ()  # numbers made or touched
     states: tuple[State, ...] = ()  # their states, in the same order
     nodes: tuple[str, ...] = ()  # nodes that are concerned (e.g. still hold it)
+    warnings: tuple[str, ...] = ()  # of a submission: for each job why no known node could run it, or ""
 
 
 @dataclass(frozen=True, slots=True)
