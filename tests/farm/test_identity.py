@@ -110,13 +110,15 @@ def test_p9_a_second_node_with_the_same_address_gets_409_and_is_told_what_to_do(
     assert stage.world.in_contact("a") is not None and a.session
 
 
-def test_p9_an_address_is_free_when_its_node_is_silent():
-    stage = Stage(sign_s=2.0)
+def test_p9_an_address_is_free_when_its_node_is_silent_and_no_sooner_because_somebody_asks_for_it():
+    stage = Stage(sign_s=2.0, lost_after_s=15.0)
     a = stage.node("a", address="10.1.1.1")
     job = stage.submit()
     a.leave()
     b = stage.node("b", address="10.1.1.1")
-    stage.pass_s(3)
+    stage.pass_s(12)
+    assert b.session == 0 and stage.world.in_contact("a") is not None
+    stage.pass_s(4)
     assert b.session != 0
     assert stage.world.in_contact("a") is None
     assert stage.where(job) == "b"

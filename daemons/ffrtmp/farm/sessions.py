@@ -62,13 +62,16 @@ def _admit_or_ask(world: World, event: Hello, rival: str | None) -> None:
         return
     waiting = world.newcomers.get(rival)
     if waiting is not None:
-        if waiting.hello.connection == event.connection:
+        if waiting.hello.connection == event.connection or waiting.hello.node == event.node != rival:
             world.newcomers.put(rival, replace(waiting, hello=event))  # the newer words count
         else:
             _sorry(world, event, 409, "another newcomer is being looked at", "", retry=True)
         return
     old = world.contacts[rival]
-    world.newcomers.put(rival, Newcomer(event, world.now_s, world.now_s + world.rules.sign_s))
+    # Whoever has the key may be its new life, and waits for a moment only. Another node gets no address earlier by
+    # asking for it than it would be free by itself: else it could wait for a hiccup of a healthy node.
+    wait_s = world.rules.sign_s if rival == event.node else world.rules.lost_after_s
+    world.newcomers.put(rival, Newcomer(event, world.now_s, world.now_s + wait_s))
     world.effects.append(SendSign(old.connection, old.session))
 
 
