@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import stat
 import tempfile
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from ffrtmp.spec import Limits
 from ffrtmp.wire import Timing
 from ffrtmp_agent import jobfile
 from ffrtmp_agent.claims import GuardPid, Intent, Outcome, State, StopNote, Verdict
+from ffrtmp_agent.folders import clear
 from ffrtmp_agent.jobfile import JobFile
 
 NAME = re.compile(r"([1-9][0-9]{0,17})\.([1-9][0-9]{0,8})")
@@ -78,7 +78,7 @@ class AttemptDir:
         if made.path.exists():
             raise FileExistsError(f"{made.path} is there already")
         beside = folder / f"{NEW}{made.name}"
-        _remove_tree(beside)
+        clear(None, str(beside))
         beside.mkdir(0o1770)  # the group of a setgid parent is inherited, and so is setgid
         try:
             _write(beside, "command", command.encode())
@@ -90,7 +90,7 @@ class AttemptDir:
                 before()
             beside.rename(made.path)
         except OSError:
-            _remove_tree(beside)
+            clear(None, str(beside))
             raise
         jobfile.fsync(folder)
         return made
@@ -110,7 +110,7 @@ class AttemptDir:
         found = []
         for entry in sorted(folder.iterdir()) if folder.is_dir() else []:
             if entry.name.startswith((NEW, GONE)):
-                _remove_tree(entry)
+                clear(None, str(entry))
             elif NAME.fullmatch(entry.name) and stat.S_ISDIR(entry.lstat().st_mode):
                 found.append(cls(entry))
         return sorted(found, key=lambda one: (one.job, one.attempt))
@@ -118,11 +118,11 @@ class AttemptDir:
     def remove(self) -> None:
         """Clear the directory: gone under its name at once, and then from the disk. Raises OSError where it cannot."""
         gone = self.path.with_name(f"{GONE}{self.name}")
-        _remove_tree(gone)
+        clear(None, str(gone))
         with suppress(FileNotFoundError):
             self.path.rename(gone)
             jobfile.fsync(self.path.parent)
-        _remove_tree(gone)
+        clear(None, str(gone))
 
     # ---- the agent's own files ----
 
@@ -237,12 +237,6 @@ def _write(folder: Path, name: str, content: bytes, *, durable: bool = True) -> 
         os.close(descriptor)
     if durable:
         jobfile.fsync(folder)
-
-
-def _remove_tree(path: Path) -> None:
-    """Remove a folder and all in it, following no link; raises OSError where something cannot be removed."""
-    with suppress(FileNotFoundError):
-        shutil.rmtree(path)
 
 
 def guard_section(

@@ -10,6 +10,7 @@ to an open folder. The owner of a node may well use links *in the path of* a roo
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -20,6 +21,7 @@ from pathlib import Path
 from ffrtmp.errors import FarmError
 
 OURS = ".ffrtmp"
+CLEAR_TRIES = 1000
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -72,7 +74,18 @@ def plain_tree(folder: int, name: str) -> bool:
         os.close(below)
 
 
-def clear(folder: int, name: str) -> None:
-    """Remove a tree without following a link in it; what is not there is no matter."""
-    with suppress(FileNotFoundError):
-        shutil.rmtree(name, dir_fd=folder)
+def clear(folder: int | None, name: str) -> None:
+    """Remove a tree without following a link in it; what is not there is no matter. Raises OSError.
+
+    Somebody else may be at it as well: another agent that settles, a guard that puts a file in place. What has gone
+    meanwhile must not keep the rest from going.
+    """
+    for _ in range(CLEAR_TRIES):
+        try:
+            return shutil.rmtree(name, dir_fd=folder)
+        except FileNotFoundError:
+            try:
+                os.stat(name, dir_fd=folder, follow_symlinks=False)
+            except FileNotFoundError:
+                return None
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), name)

@@ -167,6 +167,27 @@ def test_settling_says_nothing_where_something_impossible_stands(yard: Yard):
     assert Place(yard.root, "1.1", "out.mp4").settle() is None
 
 
+def test_p5_a_staging_folder_goes_whole_when_another_takes_a_file_out_of_it_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Its own agent comes back and clears it while another node settles."""
+    place = Place(tmp_path, "1.1", "out")
+    place.staged.mkdir(parents=True)
+    for number in range(3):
+        (place.staged / str(number)).touch()
+    unlink = os.unlink
+
+    def late(name: str, *, dir_fd: int) -> None:
+        monkeypatch.setattr(os, "unlink", unlink)
+        unlink(name, dir_fd=dir_fd)  # by the other
+        unlink(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", late)
+    place.settle()
+    assert os.unlink is unlink
+    assert list((tmp_path / ".ffrtmp").iterdir()) == []
+
+
 CRASH = """
 import os, signal, sys
 from pathlib import Path
