@@ -196,6 +196,29 @@ class _Measuring(threading.Thread):
             self.problem = str(error)
 
 
+class _Reloading(threading.Thread):
+    """Reads the configuration anew, on a thread of its own: a media root that hangs stops neither heartbeats nor jobs."""
+
+    def __init__(self, settings: Source[AgentConfig], identity: NodeIdentity, survey: Survey, runner: Runner) -> None:
+        super().__init__(name="reload", daemon=True)
+        self._asked = (settings, identity, survey, runner)
+        self.found: tuple[AgentConfig, Roots, Workshop] | None = None
+        self.problem = "it went wrong"
+
+    def run(self) -> None:
+        """Fill in what was found, or the problem."""
+        settings, identity, found, runner = self._asked
+        try:
+            config = settings.load()
+            roots = find_roots(config.media_roots, uuid4())
+            capacity_of(config, found, roots)
+            self.found = (config, roots, workshop_of(config, identity, roots, runner))
+        except FarmError as error:
+            self.problem = f"{error.what} ({error.hint})"
+        except OSError as error:
+            self.problem = str(error)
+
+
 class _Keeper:
     """Keeps what the agent says of its host true: address, roots, encoders, and the configuration on SIGHUP."""
 
@@ -219,6 +242,7 @@ class _Keeper:
         self._survey = survey(now_s=time.time(), cache=cache_of(config.state_dir))
         self._roots_s = 0.0
         self._measuring: _Measuring | None = None
+        self._reloading: _Reloading | None = None
         self._reload = False
 
     def close(self) -> None:
@@ -233,9 +257,14 @@ class _Keeper:
 
     def look(self, now_s: float) -> None:
         """About once a second: measure again what may have changed."""
-        if self._reload:
+        if self._reload and self._reloading is None:
             self._reload = False
-            self._reload_now()
+            self.agent.notifier.reloading()
+            self._reloading = _Reloading(self.settings, self.identity, self._survey, self.agent.runner)
+            self._reloading.start()
+        if self._reloading is not None and not self._reloading.is_alive():
+            self._take_reload(self._reloading)
+            self._reloading = None
         changed = bool(self.watcher.changed()) | self._look_at_encoders()
         if changed:
             self._roots_s = 0.0
@@ -272,21 +301,14 @@ class _Keeper:
             session.about, address=measured.address, facts=measured.facts, capacity=measured.capacity
         )
 
-    def _reload_now(self) -> None:
-        notifier = self.agent.notifier
-        notifier.reloading()
-        try:
-            config = self.settings.load()
-            roots = find_roots(config.media_roots, uuid4())
-            capacity_of(config, self._survey, roots)
-        except FarmError as error:
-            log.error("not reloaded: %s (%s)", error.what, error.hint, extra=journal.Event.CONFIG_REFUSED.field)
+    def _take_reload(self, reloading: _Reloading) -> None:
+        if reloading.found is None:
+            log.error("not reloaded: %s", reloading.problem, extra=journal.Event.CONFIG_REFUSED.field)
         else:
-            self.config, self.roots = config, roots
-            self.agent.workshop = workshop_of(config, self.identity, roots, self.agent.runner)
+            self.config, self.roots, self.agent.workshop = reloading.found
             self._roots_s = 0.0
             log.info("reloaded", extra=journal.Event.CONFIG_RELOADED.field)
-        notifier.ready()
+        self.agent.notifier.ready()
 
 
 def enrolled(config: AgentConfig, state: StateFolder) -> NodeIdentity:

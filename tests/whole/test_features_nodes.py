@@ -14,7 +14,7 @@ import pytest
 from whole.pace import lay_clip, paced
 from whole.scene import engines, out_time_s
 
-from daemons import BIN, Daemon, Farm, until
+from daemons import BIN, Daemon, Farm, strace, until
 
 REFUSED = 4
 
@@ -189,6 +189,31 @@ def test_another_host_joins_by_a_ticket_that_is_good_for_one_host(farm: Farm) ->
     words = ("--scenario", "probe", "--input", "media:in.mkv", "--output", "media:guest.json", "--label", "guest")
     assert farm.wait(farm.submit(*words), "completed")["node"] == "guest"
     assert farm.agents["guest"].stop() == 0
+
+
+def test_a_media_root_that_hangs_while_an_agent_reloads_stops_no_heartbeat(farm: Farm) -> None:
+    slow = farm.folder / "slow"
+    slow.mkdir()
+    settings = farm.folder / "b.toml"
+    settings.write_text("")
+    hanging = [*strace(farm.folder / "strace.log", "openat:delay_enter=2000000"), "-P", str(slow)]
+    agent = farm.start_agent("b", "--config", str(settings), under=hanging)
+    settings.write_text(f'[media_roots]\nslow = "{slow}"\n')
+    agent.signal(signal.SIGHUP)
+    heard_s = []
+
+    def reloaded() -> bool:
+        heard_s.append(farm.get("/v1/nodes/b")["heard_s"])
+        return agent.said("reloaded")
+
+    until("the reload", reloaded)
+    assert "DELAYED" in (farm.folder / "strace.log").read_text(), "it did hang"
+    assert max(heard_s) < 1.5, "it was heard all the time"
+    until("the new root to be told", lambda: "slow" in farm.ctl("nodes", "describe", "b").stdout)
+    settings.write_text('[media_roots]\nslow = "/nowhere"\n')
+    agent.signal(signal.SIGHUP)
+    until("the refusal", lambda: agent.said("not reloaded: media root slow: /nowhere is no folder"))
+    assert agent.stop() == 0
 
 
 def test_load_and_free_memory_of_a_node_are_measured_again_with_its_heartbeats(farm: Farm) -> None:
