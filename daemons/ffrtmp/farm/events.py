@@ -34,37 +34,37 @@ class Submit:
 
 
 @dataclass(frozen=True, slots=True)
-class Cancel:
-    request: int
-    job: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """The planned end of a live job."""
+class _OfJob:
+    """What a user asks of one job."""
 
     request: int
     job: int
 
 
 @dataclass(frozen=True, slots=True)
-class Pause:
-    request: int
-    job: int
+class Cancel(_OfJob):
+    """End it, and leave nothing but its log."""
 
 
 @dataclass(frozen=True, slots=True)
-class Resume:
-    request: int
-    job: int
+class Stop(_OfJob):
+    """The planned end of a live job: its output is finished in order."""
 
 
 @dataclass(frozen=True, slots=True)
-class Update:
+class Pause(_OfJob):
+    """Let it stand still, or not start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume(_OfJob):
+    """Let one that is held go on when there is room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update(_OfJob):
     """Change queue or priority of a job that waits."""
 
-    request: int
-    job: int
     queue: Queue | None = None
     priority: Priority | None = None
 
@@ -134,12 +134,16 @@ class LabelNode:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """An attempt as its node tells it."""
+    """An attempt as its node tells it.
+
+    `stage`: `starting` (its directory is there, no process yet), `running`, `paused` (it stands still), or `ended` (what
+    became of it follows from the outbox). An attempt that a Hello or a heartbeat does not name is not there.
+    """
 
     uuid: str
     job: int
     number: int
-    stage: str  # starting running paused ended
+    stage: str
     phase: Phase = Phase.ENCODING
     out_time_s: float = 0.0
     request: int = 0
@@ -147,9 +151,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """`token` is fresh randomness: the number of the session if one is opened. `fresh_lineage` likewise.
+    """A node asks for a session, and says which attempts it has.
 
-    `strangers` are the UUIDs among the reports that the store has never heard of.
+    `token` is fresh randomness: the number of the session if one is opened. `fresh_lineage` likewise. `strangers` are the
+    UUIDs among the reports that the store has never heard of; the `seen_...` are the highest that the node was told.
     """
 
     node: str
@@ -168,67 +173,75 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True)
-class Heartbeat:
+class FromAgent:
+    """What a node says in a session; what belongs to no live session is not listened to."""
+
     node: str
     connection: bytes
     session: int
+
+
+@dataclass(frozen=True, slots=True)
+class OfAttempt(FromAgent):
+    """What it says of one attempt."""
+
+    uuid: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class FromOutbox(FromAgent):
+    """What it says of one attempt, on disk there until it is acknowledged (`SendAck`): `item` is its name."""
+
+    item: str
+    uuid: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat(FromAgent):
+    """All attempts that are there. `number` counts up in a session; `capacity` is given where it changed."""
+
     number: int
     reports: tuple[Report, ...] = ()
     capacity: Capacity | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
-    node: str
-    connection: bytes
-    session: int
-    uuid: str
-    number: int
+class Accepted(OfAttempt):
+    """The node took it: its directory is on disk, and named from the heartbeat of that number on."""
+
     heartbeat: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    node: str
-    connection: bytes
-    session: int
-    uuid: str
-    number: int
+class Refused(OfAttempt):
+    """The node made no attempt. With a failure it never will; without one it has no room just now."""
+
     detail: str
     failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class PublishRequest:
-    node: str
-    connection: bytes
-    session: int
-    uuid: str
-    number: int
+class PublishRequest(OfAttempt):
+    """The output is verified; may it be published? Without a fingerprint: a live attempt asks before its engine starts."""
+
     request: int
     fingerprint: Fingerprint | None
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
-    node: str
-    connection: bytes
-    session: int
-    item: str
-    uuid: str
-    number: int
+class Published(FromOutbox):
+    """The output is at its place."""
+
     request: int
     fingerprint: Fingerprint
 
 
 @dataclass(frozen=True, slots=True)
-class NotPublished:
-    node: str
-    connection: bytes
-    session: int
-    item: str
-    uuid: str
-    number: int
+class NotPublished(FromOutbox):
+    """The grant of this request was not used, and will not be. With a failure the attempt is over."""
+
     request: int
     detail: str
     failure: Failure | None = None
@@ -236,40 +249,32 @@ class NotPublished:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """`jitter` is 0..1 of fresh randomness for the back-off."""
+class Ended(FromOutbox):
+    """Nothing of the attempt is left there, and it published nothing. `jitter` is 0..1 of fresh randomness for the back-off.
 
-    node: str
-    connection: bytes
-    session: int
-    item: str
-    uuid: str
-    number: int
-    how: str  # failed stopped completed node_lost absent
+    `how`: `failed`; `stopped` (it was told to); `completed` (a live job's planned end); `node_lost` (its host went down
+    under it); `absent` (nothing of it is there, and nobody knows why).
+    """
+
+    how: str
     failure: Failure | None = None
     jitter: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    node: str
-    connection: bytes
-    session: int
-    uuid: str
-    number: int
+class Settled(OfAttempt):
+    """Of another node's attempt: its staging folder is out of the way, and this is what stands at its target, if anything."""
+
     fingerprint: Fingerprint | None
 
 
 @dataclass(frozen=True, slots=True)
-class Adopt:
+class Adopt(FromAgent):
     """What a restored master did not know: an attempt and the job it belongs to, as its node keeps them.
 
     `job` is the number it had, or 0 where the store has given that number to another job.
     """
 
-    node: str
-    connection: bytes
-    session: int
     uuid: str
     job: int
     number: int
@@ -277,22 +282,19 @@ class Adopt:
 
 
 @dataclass(frozen=True, slots=True)
-class Goodbye:
-    node: str
-    connection: bytes
-    session: int
+class Goodbye(FromAgent):
+    """The agent is being restarted, and will be back; its jobs run on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """A send found that this connection is closed."""
+    """A send found that this connection is closed: whoever was asked for a sign there will give none."""
 
     connection: bytes
 
 
 # ---- time --------------------------------------------------------------------------------------------------------
-
-
+#
 # `Farm.due(now_s)` says which of these are to be applied now; each is undone alone if it fails.
 
 

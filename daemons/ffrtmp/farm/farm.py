@@ -6,7 +6,8 @@ that event alone is undone and the exception goes on to the caller; the farm is 
 `due(now_s)` lists the events of time that are to be applied now; it changes nothing.
 
 The shell's turn is: apply what has arrived, apply what is due (the last is always `Place`), commit the
-`changes`, `keep_turn`; on a commit that failed, `undo_turn`. See DESIGN section 4 and ffrtmp_master/turn.py.
+`changes`, `keep_turn`; on a commit that failed, `undo_turn`. Only then are effects carried out, so that nobody is told of
+what is not on disk. See ffrtmp_master/turn.py.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from . import endings, handout, placement, publish, recovery, reports, requests,
 from . import events as ev
 from .effects import Changes, Effect, SendAck
 from .job import Attempt, Grant, Job, Queue
-from .node import Node
+from .node import Contact, Node
 from .rules import Rules
 from .world import World
 
 
 class Farm:
-    """The rules of DESIGN sections 3 to 7 over one `World`."""
+    """All the rules over one `World`."""
 
     def __init__(self, rules: Rules, *, lineage: str, now_s: float) -> None:
         """An empty farm; `restore` fills it from a store."""
@@ -103,7 +104,7 @@ class Farm:
         elif isinstance(event, ev.Hello):
             sessions.hello(world, event)
         elif isinstance(event, ev.Unreachable):
-            self._unreachable(event)
+            sessions.unreachable(world, event)
         elif isinstance(event, ev.AgentEvent):
             self._agent(event)
         elif isinstance(event, ev.TimeEvent):
@@ -115,61 +116,48 @@ class Farm:
 
     def _agent(self, event: ev.AgentEvent) -> None:
         world = self.world
-        contact = sessions.session_of(world, event.node, event.connection, event.session)
+        contact = sessions.heard(world, event)
         if contact is None:
             return
-        contact = sessions.heard(world, event.node, contact)
         if isinstance(event, ev.Heartbeat):
             reports.heartbeat(world, event, contact)
         elif isinstance(event, ev.Goodbye):
-            world.contacts.put(event.node, replace(contact, away=True))
+            sessions.goodbye(world, event.node, contact)
         elif isinstance(event, ev.Adopt):
             restored.adopt(world, event)
         elif isinstance(event, ev.Settled):
-            other = world.by_identity.get((event.uuid, event.number))
-            if other is not None:
-                publish.settled(world, event, world.attempts[other])
+            publish.settled(world, event)
+        elif isinstance(event, ev.FromOutbox):
+            self._from_outbox(event, contact)
         else:
-            self._of_attempt(event, self._own(event.node, event.uuid, event.number))
+            self._of_attempt(event)
 
-    def _own(self, node: str, uuid: str, number: int) -> Attempt | None:
-        """The attempt of that identity if it is on this node: a node speaks for nobody else's."""
-        key = self.world.by_identity.get((uuid, number))
-        attempt = self.world.attempts.get(key) if key is not None else None
-        return attempt if attempt is not None and attempt.node == node else None
-
-    def _of_attempt(
-        self,
-        event: ev.Accepted | ev.Refused | ev.PublishRequest | ev.Published | ev.NotPublished | ev.Ended,
-        attempt: Attempt | None,
-    ) -> None:
+    def _of_attempt(self, event: ev.Accepted | ev.Refused | ev.PublishRequest) -> None:
         world = self.world
+        attempt = world.on(event.node, event.uuid, event.number)
         if isinstance(event, ev.Accepted):
             handout.heard_accepted(world, event, attempt)
-        elif isinstance(event, ev.Refused):
-            if attempt is not None:
-                handout.refused(world, event, attempt)
         elif isinstance(event, ev.PublishRequest):
             if attempt is not None and not attempt.accepted:
                 attempt = handout.accepted(world, attempt)  # who asks is there: its Accepted was lost
             publish.requested(world, event, attempt)
-        elif attempt is None and (event.uuid, event.number) in world.contacts[event.node].offered:
-            return  # it waits to be adopted, and what became of it is said again after that
-        elif isinstance(event, ev.Published):
-            publish.published(world, event, attempt)
-            world.effects.append(SendAck(event.node, event.item))
-        else:
-            if attempt is not None and isinstance(event, ev.NotPublished):
-                publish.not_published(world, event, attempt)
-            elif attempt is not None and isinstance(event, ev.Ended):
-                endings.ended(world, attempt, event.how, event.failure, event.jitter)
-            world.effects.append(SendAck(event.node, event.item))
+        elif attempt is not None:
+            handout.refused(world, event, attempt)
 
-    def _unreachable(self, event: ev.Unreachable) -> None:
-        for name in list(self.world.newcomers):
-            contact = self.world.contacts.get(name)
-            if contact is not None and contact.connection == event.connection:
-                sessions.no_sign(self.world, name)
+    def _from_outbox(self, event: ev.Published | ev.NotPublished | ev.Ended, contact: Contact) -> None:
+        """Acknowledged also where it is about an attempt that nobody knows any more: else it would be said for ever."""
+        world = self.world
+        attempt = world.on(event.node, event.uuid, event.number)
+        if attempt is None and (event.uuid, event.number) in contact.offered:
+            return  # it waits to be adopted, and what became of it is said again after that
+        if attempt is not None:
+            if isinstance(event, ev.Published):
+                publish.published(world, event, attempt)
+            elif isinstance(event, ev.NotPublished):
+                publish.not_published(world, event, attempt)
+            else:
+                endings.ended(world, attempt, event.how, event.failure, event.jitter)
+        world.effects.append(SendAck(event.node, event.item))
 
     # ---- time ----------------------------------------------------------------------------------------------------
 

@@ -61,15 +61,13 @@ def _refusal(world: World, attempt: Attempt | None) -> str | None:
     return None
 
 
-def published(world: World, event: Published, attempt: Attempt | None) -> None:
+def published(world: World, event: Published, attempt: Attempt) -> None:
     """The output is at its place.
 
     Told by an attempt that was given up it changes nothing (P4), with one exception: a restored master may have canceled a
     job whose grant it has forgotten, and then the truth is that the job is completed. Without a grant on record the
     master was restored since; the file is there all the same.
     """
-    if attempt is None:
-        return
     world.forget(attempt, "published")
     job = world.jobs.get(attempt.job)
     if job is None:
@@ -139,8 +137,12 @@ def _sharing_node(world: World, attempt: Attempt) -> str | None:
     return None
 
 
-def settled(world: World, event: Settled, attempt: Attempt) -> None:
+def settled(world: World, event: Settled) -> None:
     """Another node moved the staging folder away and looked at the target."""
+    key = world.by_identity.get((event.uuid, event.number))
+    if key is None:
+        return
+    attempt = world.attempts[key]
     grant = world.grants.get(attempt.job)
     job = world.jobs.get(attempt.job)
     if grant is None or job is None or grant.attempt != attempt.number or grant.settling != event.node:

@@ -18,9 +18,8 @@ def heartbeat(world: World, event: Heartbeat, contact: Contact) -> None:
         sessions.measured(world, world.nodes[event.node], event.capacity)
     beats: dict[AttemptId, Beat] = {}
     for report in event.reports:
-        key = world.by_identity.get((report.uuid, report.number))
-        attempt = world.attempts.get(key) if key is not None else None
-        if attempt is None or attempt.node != event.node:
+        attempt = world.on(event.node, report.uuid, report.number)
+        if attempt is None:
             _stranger(world, event.node, report)
             continue
         beats[attempt.id] = Beat(report.stage, report.phase, report.out_time_s, event.number)

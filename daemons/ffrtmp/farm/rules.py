@@ -1,4 +1,4 @@
-"""The farm's times and bounds, all in one place. Seconds unless said otherwise; DESIGN section 12 names the defaults."""
+"""The farm's times and bounds, all in one place, with their defaults. Seconds unless said otherwise."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from . import endings, handout, recovery, restored, silence
 from .effects import Directive, SendNoSession, SendSign, SendSorry, SendWelcome
-from .events import Hello, Report
+from .events import FromAgent, Hello, Report, Unreachable
 from .job import Attempt, AttemptId, Want
 from .node import Beat, Capacity, Contact, Node
 from .world import Newcomer, World
@@ -20,21 +20,21 @@ from .world import Newcomer, World
 # ---- who speaks ---------------------------------------------------------------------------------------------------
 
 
-def session_of(world: World, name: str, connection: bytes, session: int) -> Contact | None:
-    """The live session that a message belongs to; None, and the sender is told to say Hello, for any other."""
-    contact = world.in_contact(name)
-    if contact is None or contact.session != session or contact.connection != connection:
-        world.effects.append(SendNoSession(connection, session))
+def heard(world: World, event: FromAgent) -> Contact | None:
+    """Any message of a live session is a sign of life. None, and its sender is told to say Hello, for any other message."""
+    contact = world.in_contact(event.node)
+    if contact is None or contact.session != event.session or contact.connection != event.connection:
+        world.effects.append(SendNoSession(event.connection, event.session))
         return None
-    return contact
-
-
-def heard(world: World, name: str, contact: Contact) -> Contact:
-    """Any message of a live session counts as a sign of life."""
-    sign(world, name)
+    sign(world, event.node)
     contact = replace(contact, heard_s=world.listening_s, heard_at_s=world.now_s, suspected_s=0.0, away=False)
-    world.contacts.put(name, contact)
+    world.contacts.put(event.node, contact)
     return contact
+
+
+def goodbye(world: World, node: str, contact: Contact) -> None:
+    """The agent is being restarted: its next life need not ask it for a sign, and its silence is allowed to last longer."""
+    world.contacts.put(node, replace(contact, away=True))
 
 
 # ---- hello -------------------------------------------------------------------------------------------------------
@@ -125,6 +125,14 @@ def no_sign(world: World, name: str) -> None:
     hello(world, waiting.hello)  # it may have another rival by now
 
 
+def unreachable(world: World, event: Unreachable) -> None:
+    """Whoever was to give a sign on this connection will give none."""
+    for name in list(world.newcomers):
+        contact = world.contacts.get(name)
+        if contact is not None and contact.connection == event.connection:
+            no_sign(world, name)
+
+
 def admit(world: World, event: Hello) -> None:
     """Open a session, unless the start counter went back."""
     node = world.nodes.get(event.node)
@@ -197,6 +205,7 @@ def _directives(world: World, event: Hello, again: bool) -> tuple[Directive, ...
 
 
 def _unnamed(world: World, node: str, beats: dict[AttemptId, Beat], again: bool) -> None:
+    """What the node was given and does not name is gone; what it had taken went down with an earlier boot or folder."""
     for attempt in world.attempts_on(node):
         if attempt.id not in beats and (attempt.accepted or not again):
             endings.ended(world, attempt, "node_lost" if attempt.accepted else "absent", None, 0.0)

@@ -274,6 +274,12 @@ class World:
         """The attempts that hold something of a node, in order."""
         return [self.attempts[key] for key in sorted(self.on_node.get(node, ()))]
 
+    def on(self, node: str, uuid: str, number: int) -> Attempt | None:
+        """The attempt of that identity if it is on this node: a node speaks for nobody else's."""
+        key = self.by_identity.get((uuid, number))
+        attempt = self.attempts.get(key) if key is not None else None
+        return attempt if attempt is not None and attempt.node == node else None
+
     def doubted(self, job: int) -> list[Attempt]:
         """The attempts of a job on lost nodes that were not given up."""
         return [a for a in self.attempts_of(job) if a.doubted and not a.given_up]
