@@ -9,6 +9,7 @@ from farm.stage import ROOM, Stage, terms
 from ffrtmp.farm import effects as fx
 from ffrtmp.farm import events as ev
 from ffrtmp.farm.job import Priority, Queue, Reason, State
+from ffrtmp.farm.why import why
 
 RARE = frozenset({"rare"})
 
@@ -94,7 +95,9 @@ def test_a_job_that_no_node_could_run_waits_and_runs_when_one_comes():
     job = stage.submit(terms(labels=RARE))
     assert "no node is known" in stage.why(job)
     stage.node("a")
-    assert "it has no label rare" in stage.why(job)
+    told = why(stage.world, job)
+    assert told is not None and "no known node could run it" in told.sentence
+    assert told.nodes == {"a": "it has no label rare"}, "what is told beside a node is not told in the sentence too"
     stage.node("b", replace(ROOM, labels=RARE))
     assert stage.where(job) == "b"
 

@@ -46,7 +46,7 @@ def test_a_job_that_waits_is_held_before_it_ran():
     assert stage.pause(job).status == 200
     stage.node("a")
     assert stage.state(job) is State.PAUSED
-    assert "held by a user" in stage.why(job)
+    assert "paused by a user" in stage.why(job)
     stage.resume(job)
     assert stage.state(job) is State.RUNNING
 

@@ -8,6 +8,7 @@ from farm.stage import BROKEN, ROOM, Stage, terms
 
 from ffrtmp.farm import events as ev
 from ffrtmp.farm.job import State
+from ffrtmp.farm.placement import could_ever
 from ffrtmp.farm.why import why
 
 
@@ -74,3 +75,30 @@ def test_why_names_the_nodes_that_take_nothing():
     told = why(stage.world, job)
     assert told is not None and stage.state(job) is State.QUEUED
     assert told.nodes == {"a": "it is lost", "b": "its agent is being restarted"}
+
+
+def test_why_names_the_agents_setting_that_keeps_plain_arguments_and_protocols_away():
+    stage = Stage()
+    stage.node("a")
+    told = why(stage.world, stage.submit(terms(features=frozenset({"run"}))))
+    assert told is not None and "no agent takes plain arguments: the setting allow_run is off" in told.sentence
+    assert "allow_run" in told.hint and "allow_run is off" in told.nodes["a"]
+    told = why(stage.world, stage.submit(terms(features=frozenset({"protocol:rtmp"}))))
+    assert told is not None and told.nodes == {"a": "its agent's setting protocols has no rtmp"}
+
+
+def test_why_says_of_a_node_that_it_was_not_heard_yet_and_not_what_it_may_lack():
+    stage = Stage()
+    stage.node("a", hello=False)
+    told = why(stage.world, stage.submit())
+    assert told is not None and told.sentence == "it waits because no node that was heard could run it"
+    assert told.nodes == {"a": "it was not heard yet since the master started"}
+    assert "engine" not in str(told) and could_ever(stage.world, terms().requirements) == f"a: {told.nodes['a']}"
+
+
+def test_a_reason_that_many_nodes_share_is_told_once():
+    stage = Stage()
+    for name in "abcdefg":
+        stage.node(name)
+    reason = could_ever(stage.world, terms(labels=frozenset({"rare"})).requirements)
+    assert reason == "a, b, c, d, e and 2 more: it has no label rare"

@@ -12,7 +12,7 @@
 No verdict is final while another attempt of the job is doubted: that one may yet come back with the result, and with it
 the loss was none. So the job is RETRYING with a `verdict` until no attempt is left to hope for, or `doubt_patience_s` is over.
 
-What a user asked for outlives the attempt it was asked of: a job that is held stays held when its attempt is gone, and one
+What a user asked for outlives the attempt it was asked of: a job that is paused stays paused when its attempt is gone, and one
 whose planned end was asked for is not started again (`requeue`).
 """
 
@@ -118,8 +118,8 @@ def _held(job: Job, attempt: Attempt) -> bool:
 
 
 def _hold(world: World, job: Job, attempt: Attempt) -> None:
-    """A pause was asked of an attempt that is gone: the job itself is held."""
-    world.move(job, State.PAUSED, "paused", "held by a user", about=attempt.number, node=attempt.node)
+    """A pause was asked of an attempt that is gone: the job itself is paused."""
+    world.move(job, State.PAUSED, "paused", "paused by a user", about=attempt.number, node=attempt.node)
 
 
 # ---- failures and verdicts ---------------------------------------------------------------------------------------

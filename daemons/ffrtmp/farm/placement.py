@@ -8,7 +8,7 @@ A pass after every event would be too dear with hundreds of nodes and lanes, so 
 a lane in which somebody new waits against every node, any other lane against the nodes whose room has grown. A pair that
 did not fit and in which nothing has changed still does not fit.
 
-A job that needs much of a node could wait for ever behind small ones, and so could one that was held and waits for its
+A job that needs much of a node could wait for ever behind small ones, and so could one that was paused and waits for its
 cores on the node where its memory is. After `reserve_after_s` the best-ranked such job gets one node reserved: nothing
 else starts there until it fits. One reservation at a time, and never against `live`.
 """
@@ -25,6 +25,8 @@ from .queue import LaneKey, Rank, rank
 from .world import NOTHING, Reservation, Usage, World, lane_of
 
 GIB = 1 << 30
+NOT_HEARD = "it was not heard yet since the master started"
+REASONS_TOLD = 5
 
 
 def never(capacity: Capacity, labels: frozenset[str], need: Requirements) -> str | None:
@@ -35,12 +37,20 @@ def never(capacity: Capacity, labels: frozenset[str], need: Requirements) -> str
         ("no proved encoder", need.encoders, capacity.encoders),
         ("no media root", need.roots, capacity.roots),
         ("no label", need.labels, capacity.labels | labels),
-        ("no permission for", need.features, capacity.features),
     ):
         missing = wanted - there
         if missing:
             return f"it has {what} {', '.join(sorted(missing))}"
+    for feature in sorted(need.features - capacity.features):
+        return _forbidden(feature)
     return _short(capacity, NOTHING, need)
+
+
+def _forbidden(feature: str) -> str:
+    """What the node's owner has not allowed, by the name of the setting that would."""
+    if feature == "run":
+        return "its agent's setting allow_run is off: it takes no plain arguments"
+    return f"its agent's setting protocols has no {feature.removeprefix('protocol:')}"
 
 
 def _short(capacity: Capacity, usage: Usage, need: Requirements) -> str | None:
@@ -62,7 +72,7 @@ def _short(capacity: Capacity, usage: Usage, need: Requirements) -> str | None:
 def closed(world: World, node: Node, contact: Contact | None) -> str | None:
     """Why a node takes nothing at all just now; None if it does."""
     if contact is None:
-        return "it has not been heard since the master started"
+        return NOT_HEARD
     if contact.lost:
         return "it is lost"
     if contact.away:
@@ -145,7 +155,7 @@ def _reopen(world: World) -> None:
 
 
 def wake(world: World) -> None:
-    """Let held jobs go on whose node has CPU for them again, in the order of their rank."""
+    """Let paused jobs go on whose node has CPU for them again, in the order of their rank."""
     for attempt in _standing(world):
         usage = world.usage.get(attempt.node, NOTHING)
         capacity = world.nodes[attempt.node].capacity
@@ -154,7 +164,7 @@ def wake(world: World) -> None:
 
 
 def _standing(world: World) -> list[Attempt]:
-    """The attempts of released jobs that wait for CPU on nodes in contact, in the order of their jobs' rank."""
+    """The attempts of resumed jobs that wait for CPU on nodes in contact, in the order of their jobs' rank."""
     jobs = sorted((world.jobs[n] for n in world.resuming), key=lambda j: rank(j, world.now_s, world.rules))
     attempts = [world.attempts[(job.number, job.current)] for job in jobs]
     return [a for a in attempts if a.paused and world.in_contact(a.node) is not None]
@@ -221,7 +231,7 @@ def _relieve(world: World) -> None:
 def reserve(world: World, job: Job) -> bool:
     """Keep free the node that could run this job and lacks least for it; False where no node ever could."""
     need = job.terms.requirements
-    attempt = world.current(job)  # of one that was held: it can go on nowhere else
+    attempt = world.current(job)  # of one that was paused: it can go on nowhere else
     best: tuple[int, str] | None = None
     for node in world.nodes.rows():
         if attempt is not None and node.name != attempt.node:
@@ -272,10 +282,25 @@ def _waits(world: World, job: Job, node: str) -> bool:
 
 def could_ever(world: World, need: Requirements) -> str | None:
     """None if some known node could run this when empty, whether it is in contact or not; else why none could."""
-    reasons = []
+    nodes: dict[str, list[str]] = {}  # reason -> the nodes that have it: it is told once
     for node in world.nodes.rows():
-        reason = never(node.capacity, node.labels, need)
+        reason = unable(world, node, need)
         if reason is None:
             return None
-        reasons.append(f"{node.name}: {reason}")
-    return "; ".join(reasons[:5]) or "no node is known"
+        nodes.setdefault(reason, []).append(node.name)
+    told = [f"{_listed(names)}: {reason}" for reason, names in nodes.items()]
+    return "; ".join(told[:REASONS_TOLD]) or "no node is known"
+
+
+def unable(world: World, node: Node, need: Requirements) -> str | None:
+    """Why a node could not run this even if it were empty; None if it could.
+
+    Of a node that is not heard yet nobody knows what it has now: what is kept of it may be old, or nothing at all.
+    """
+    reason = never(node.capacity, node.labels, need)
+    return NOT_HEARD if reason is not None and world.contacts.get(node.name) is None else reason
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - REASONS_TOLD
+    return ", ".join(names[:REASONS_TOLD]) + (f" and {more} more" if more > 0 else "")

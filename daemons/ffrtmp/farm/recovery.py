@@ -8,7 +8,7 @@ That a node is lost is a guess (silence.py), and everything here is right whethe
 |---|---|
 | was given up, or another one counts | goes on as it is |
 | may be publishing (it holds the grant) | waits until that is settled: its output may be at its place already |
-| is held by a user, or was asked for its planned end | stays so |
+| is paused by a user, or was asked for its planned end | stays so |
 | has the strict lease (`on_disconnect = stop`) | is queued once the lease is over: the attempt is given up, and ends by itself |
 | else | is queued at once, and gets a new attempt elsewhere |
 
@@ -66,7 +66,7 @@ def _doubt(world: World, attempt: Attempt, why: str) -> None:
         )
         return
     if job.state is State.PAUSED:
-        world.note(job, "node_lost", f"{attempt.node} {why}; the job stays held", node=attempt.node)
+        world.note(job, "node_lost", f"{attempt.node} {why}; the job stays paused", node=attempt.node)
     elif attempt.want is Want.STOP:
         world.note(job, "node_lost", f"{attempt.node} {why} while the job was being stopped", node=attempt.node)
     else:
@@ -104,7 +104,7 @@ def returned(world: World, attempt: Attempt, beat: Beat) -> bool:
         world.give_up(attempt)
         return False
     if job.current == attempt.number:
-        return True  # it was not replaced: it publishes, is held, or is being stopped
+        return True  # it was not replaced: it publishes, is paused, or is being stopped
     rival = world.current(job)
     if rival is not None and not rival.doubted and not _ahead(world, attempt, beat, rival):
         world.note(

@@ -25,7 +25,7 @@ from .events import (
     Submit,
     Update,
 )
-from .job import Attempt, Failure, Job, Reason, State, Terms, Want
+from .job import Attempt, Failure, Job, Reason, Requirements, State, Terms, Want
 from .node import Node
 from .placement import could_ever
 from .queue import LaneKey, round_up
@@ -57,13 +57,16 @@ def submit(world: World, event: Submit) -> None:
     if refusal is not None:
         answer(world, event.request, *refusal)
         return
-    numbers: list[int] = []
-    states: list[State] = []
+    jobs: list[Job] = []
+    unable: dict[Requirements, str] = {}  # jobs of one batch are mostly alike
     for new in event.jobs:
-        job = _birth(world, new)
-        numbers.append(job.number)
-        states.append(job.state)
-    world.effects.append(Answer(event.request, 201, "", "", tuple(numbers), tuple(states)))
+        terms = world.interned(round_up(new.terms))
+        if terms.requirements not in unable:
+            unable[terms.requirements] = could_ever(world, terms.requirements) or ""
+        jobs.append(_birth(world, new, terms, unable[terms.requirements]))
+    numbers, states = tuple(job.number for job in jobs), tuple(job.state for job in jobs)
+    warnings = tuple("" if job.state is State.REJECTED else unable[job.terms.requirements] for job in jobs)
+    world.effects.append(Answer(event.request, 201, jobs=numbers, states=states, warnings=warnings))
 
 
 def _collision(event: Submit) -> tuple[int, str, str] | None:
@@ -105,12 +108,11 @@ def _lane(terms: Terms) -> LaneKey:
     return (terms.queue, terms.priority, terms.requirements)
 
 
-def _birth(world: World, new: NewJob) -> Job:
+def _birth(world: World, new: NewJob, terms: Terms, unable: str) -> Job:
+    """A new job, queued; or rejected where no known node could run it (`unable` says why) and that was not to be waited for."""
     number = int(world.value("next_job"))
     world.set("next_job", number + 1)
-    terms = world.interned(round_up(new.terms))
-    unable = could_ever(world, terms.requirements) if new.strict else None
-    if unable is None:
+    if not (unable and new.strict):
         job = Job(number, new.uuid, terms, world.now_s, State.QUEUED)
         world.born(job, "queued", f"accepted for queue {terms.queue.label}, priority {terms.priority.label}")
     else:
@@ -213,8 +215,8 @@ def pause(world: World, event: Pause) -> None:
         return
     attempt = world.current(job)
     if job.state in (State.QUEUED, State.RETRYING) and job.verdict is None:
-        job = world.move(job, State.PAUSED, "paused", "held by a user before it ran")
-        answer(world, event.request, 200, f"job {job.number} is held", job=job)
+        job = world.move(job, State.PAUSED, "paused", "paused by a user before it ran")
+        answer(world, event.request, 200, f"job {job.number} is paused", job=job)
     elif job.state is State.PAUSED:
         answer(world, event.request, 200, f"job {job.number} is paused already", job=job)
     elif attempt is None or job.state not in (State.ASSIGNED, State.RUNNING, State.RESUMING):
@@ -227,14 +229,14 @@ def pause(world: World, event: Pause) -> None:
     else:
         world.want(attempt, Want.PAUSE)
         if job.state is State.RESUMING:
-            job = world.move(job, State.PAUSED, "paused", "held again before it went on", node=attempt.node)
+            job = world.move(job, State.PAUSED, "paused", "paused again before it went on", node=attempt.node)
         else:
             world.note(job, "pausing", "a user asked for a pause", node=attempt.node)
         answer(world, event.request, 202, f"job {job.number} is being paused", job=job, nodes=(attempt.node,))
 
 
 def resume(world: World, event: Resume) -> None:
-    """Let a held job go on as soon as there is room."""
+    """Let a paused job go on as soon as there is room."""
     job = _open(world, event.request, event.job)
     if job is None:
         return
@@ -243,13 +245,13 @@ def resume(world: World, event: Resume) -> None:
         if _publishing(world, event.request, job):
             return
         attempt = world.alter(attempt, want=Want.RUN)
-        recovery.replace_doubted(world, job, attempt, f"released by a user while {attempt.node} is lost")
+        recovery.replace_doubted(world, job, attempt, f"resumed by a user while {attempt.node} is lost")
         job = world.jobs.get(job.number) or job
     elif job.state is State.PAUSED:
         job = _release(world, job, attempt)
     elif job.state in (State.ASSIGNED, State.RUNNING) and attempt is not None and attempt.want is Want.PAUSE:
         world.want(attempt, Want.RUN)
-        world.note(job, "resumed", "released by a user before the pause took hold", node=attempt.node)
+        world.note(job, "resumed", "resumed by a user before the pause took hold", node=attempt.node)
     elif job.state is not State.RESUMING:
         answer(world, event.request, 409, f"job {job.number} is {job.state.value}, not paused", job=job)
         return
@@ -259,10 +261,10 @@ def resume(world: World, event: Resume) -> None:
 def _release(world: World, job: Job, attempt: Attempt | None) -> Job:
     """Let a job go on from PAUSED that has no attempt, or one on a node in contact."""
     if attempt is None:
-        # A wait that began before it was held (back-off, or the lease of a lost attempt) is waited out all the same.
+        # A wait that began before it was paused (back-off, or the lease of a lost attempt) is waited out all the same.
         state = State.RETRYING if job.due_s > world.now_s else State.QUEUED
-        return world.move(job, state, "resumed", "released by a user")
-    job = world.move(job, State.RESUMING, "resuming", "released by a user", node=attempt.node)
+        return world.move(job, state, "resumed", "resumed by a user")
+    job = world.move(job, State.RESUMING, "resuming", "resumed by a user", node=attempt.node)
     if not attempt.paused:
         world.want(attempt, Want.RUN)  # the pause has not taken hold: it still has its CPU
     return job

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .job import Attempt, Job, State, Want
-from .placement import closed, could_ever, never, obstacle
+from .placement import closed, could_ever, never, obstacle, unable
 from .queue import rank
 from .world import World
 
@@ -43,9 +43,8 @@ def _waits(world: World, job: Job) -> Why:
     nodes = {
         node.name: obstacle(world, job, node) or "it starts there next" for node in world.nodes.rows()[:_NODES_TOLD]
     }
-    unable = could_ever(world, job.terms.requirements)
-    if unable is not None:
-        return Why(f"it waits because no known node could run it: {unable}", "add such a node, or cancel it", nodes)
+    if could_ever(world, job.terms.requirements) is not None:
+        return _unable(world, job)
     away = _away(world, job)
     if away:
         return Why(f"it waits for {away}", "ffrtmpctl nodes list", nodes)
@@ -53,6 +52,22 @@ def _waits(world: World, job: Job) -> Why:
     if ahead:
         return Why(f"it waits for room, behind {ahead} jobs of higher rank or earlier arrival", "", nodes)
     return Why("it is the next of its kind and waits for room on a node that can run it", "", nodes)
+
+
+def _unable(world: World, job: Job) -> Why:
+    """No known node could run it: what each lacks stands beside the node, once."""
+    need = job.terms.requirements
+    known = list(world.nodes.rows())
+    nodes = {node.name: unable(world, node, need) or "" for node in known[:_NODES_TOLD]}
+    if not known:
+        return Why("it waits because no node is known", "ffrtmpctl nodes invite makes a ticket for one")
+    heard = [node for node in known if world.contacts.get(node.name) is not None]
+    if len(heard) < len(known):
+        return Why("it waits because no node that was heard could run it", "ffrtmpctl nodes list", nodes)
+    if "run" in need.features and not any("run" in node.capacity.features for node in known):
+        sentence = "it waits because no agent takes plain arguments: the setting allow_run is off on all nodes"
+        return Why(sentence, "set allow_run for an agent whose host may run them, or cancel the job", nodes)
+    return Why("it waits because no known node could run it", "add such a node, or cancel it", nodes)
 
 
 def _away(world: World, job: Job) -> str:
@@ -105,7 +120,7 @@ def _canceling(world: World, job: Job) -> Why:
 
 def _there(world: World, job: Job, attempt: Attempt | None) -> Why:
     if attempt is None:
-        return Why("it is held by a user, and no attempt of it is there", f"ffrtmpctl jobs resume {job.number}")
+        return Why("it is paused by a user, and no attempt of it is there", f"ffrtmpctl jobs resume {job.number}")
     lost = ", which is lost" if attempt.doubted else ""
     grant = world.grants.get(job.number)
     if attempt.doubted and grant is not None:
@@ -118,9 +133,9 @@ def _there(world: World, job: Job, attempt: Attempt | None) -> Why:
         hint = f"ffrtmpctl nodes remove {attempt.node}, if that node is gone for good" if attempt.doubted else ""
         return Why(f"it is being stopped on {attempt.node}{lost}", hint)
     if job.state is State.RESUMING:
-        return Why(f"it was released and waits for CPU on {attempt.node}, where its memory is")
+        return Why(f"it was resumed and waits for CPU on {attempt.node}, where its memory is")
     if job.state is State.PAUSED:
-        return Why(f"it is held by a user on {attempt.node}{lost}", f"ffrtmpctl jobs resume {job.number}")
+        return Why(f"it is paused by a user on {attempt.node}{lost}", f"ffrtmpctl jobs resume {job.number}")
     if job.state is State.ASSIGNED:
         return Why(f"it was handed out to {attempt.node}, which has not said yet that it took it")
     return Why(f"attempt {attempt.number} runs on {attempt.node}, the fitting node with the most room at its start")
