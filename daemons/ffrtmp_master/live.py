@@ -28,6 +28,19 @@ class Told(msgspec.Struct, frozen=True):
     capacity: wire.Capacity
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a message says of its node; None where that has not changed."""
+
+    facts: wire.Facts | None
+    capacity: wire.Capacity | None
+
+    def after(self, before: Told | None) -> Told:
+        """What is known of the node with this."""
+        known = before or Told(wire.Facts(), wire.Capacity(0, 0, 0))
+        return Told(self.facts or known.facts, self.capacity or known.capacity)
+
+
 @dataclass(slots=True)
 class Pulse:
     """What a node said in its last heartbeat."""
@@ -38,7 +51,7 @@ class Pulse:
 
 @dataclass(slots=True)
 class LiveFarm:
-    """Implements the API's `Live`. `told`, `pulse` and `seen` are kept up by the switchboard."""
+    """Implements the API's `Live`. `told` is kept up by the turns, `pulse` and `seen` by the switchboard."""
 
     farm: Farm
     told: dict[str, Told] = field(default_factory=dict)

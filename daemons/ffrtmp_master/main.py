@@ -136,7 +136,7 @@ class _Running:
             events_per_turn=config.events_per_turn,
             retention_s=config.retention,
         )
-        live, watchers = LiveFarm(farm), Watchers()
+        live, watchers = LiveFarm(farm, turns.told), Watchers()
         for name, row in reader.nodes().items():
             if row.info is not None:
                 with contextlib.suppress(msgspec.DecodeError):

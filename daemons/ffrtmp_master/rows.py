@@ -83,7 +83,7 @@ class TurnRows:
     idempotency: list[IdempotencyRow] = field(default_factory=list)
     audit: list[AuditRow] = field(default_factory=list)
     tickets: list[TicketRow] = field(default_factory=list)  # new or changed
-    node_info: dict[str, bytes] = field(default_factory=dict)  # node -> msgpack of (Facts, wire.Capacity)
+    node_info: dict[str, bytes] = field(default_factory=dict)  # node -> msgpack of a Told
     next_job: int = 1
     paused_queues: frozenset[Queue] = frozenset()
     queues_changed: bool = False

@@ -16,8 +16,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-import msgspec
-
 from ffrtmp import wire
 from ffrtmp.farm import effects as fx
 from ffrtmp.farm import events as ev
@@ -27,9 +25,9 @@ from ffrtmp.spec import Fingerprint
 
 from . import manners, translate
 from .api.watch import Watchers
-from .complaints import Complaints
+from .complaints import Complaints, Pace
 from .hub import Hub, Received, SendResult
-from .live import LiveFarm, Pulse, Told
+from .live import LiveFarm, News, Pulse
 from .store.logs import LogAppend
 from .store.reader import Reader
 from .submit import terms_of
@@ -39,6 +37,9 @@ from .turn import Input, Turns
 log = logging.getLogger(__name__)
 LOG_BACKLOG_BYTES = 32 << 20  # more than this is not taken; agents send it again
 OWNERS_KEPT = 10_000
+ASKING_KEPT = 1000
+HELLOS_AT_ONCE = 10  # of one node; an agent says it every two seconds until it is answered
+HELLO_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,10 @@ class Switchboard:
     logs: list[HeardLog] = field(default_factory=list)
     log_bytes: int = 0
     complaints: Complaints = field(default_factory=lambda: Complaints(log, time.monotonic))
+    hellos: Pace = field(default_factory=lambda: Pace(HELLOS_AT_ONCE, HELLO_EVERY_S, time.monotonic))
     _names: dict[str, str] = field(default_factory=dict)  # key -> node
     _there: frozenset[str] = frozenset()  # nodes in contact, as the journal has been told
+    _asking: dict[bytes, str] = field(default_factory=dict)  # connection -> the node that said Hello there, the newest
     _owners: dict[tuple[str, int], tuple[int, str]] = field(default_factory=dict)  # (UUID, attempt) -> (job, node)
 
     # ---- who is who ----------------------------------------------------------------------------------------------
@@ -149,8 +152,9 @@ class Switchboard:
             self.send(sender.connection, wire.HeartbeatAck(message.session, message.number, lineage, turn))
             self.live.pulse[sender.node] = Pulse(message.load, message.free_memory_bytes)
             self._progress(sender.node, message.attempts)
-        info = self._tell(sender.node, message.facts, message.capacity)
-        self.post(Input(translate.heartbeat(message, sender), node_info=info))
+        told = message.facts is not None or message.capacity is not None
+        news = News(message.facts, message.capacity) if told else None
+        self.post(Input(translate.heartbeat(message, sender), news=news))
 
     def _progress(self, node: str, reports: Iterable[wire.AttemptReport]) -> None:
         world = self.turns.farm.world
@@ -165,30 +169,23 @@ class Switchboard:
                 self.live.seen[attempt.job] = (report.attempt, report.progress)
                 self.watchers.wake(attempt.job)
 
-    def _tell(self, node: str, facts: wire.Facts | None, capacity: wire.Capacity | None) -> bytes | None:
-        """Remember what a node says of itself; the bytes to be stored where it changed."""
-        before = self.live.told.get(node)
-        if facts is None and capacity is None:
-            return None
-        told = Told(
-            facts or (before.facts if before else wire.Facts()),
-            capacity or (before.capacity if before else wire.Capacity(0, 0, 0)),
-        )
-        if told == before:
-            return None
-        self.live.told[node] = told
-        return msgspec.msgpack.encode(told)
-
     def _hello(self, sender: Sender, message: wire.Hello) -> None:
+        if not self.hellos.allows(sender.node):
+            self.complaints.note("a node says Hello without end", f"node {sender.node}; most of it is not heard")
+            return
         if not wire.OLDEST_PROTOCOL <= message.protocol <= wire.PROTOCOL + 1:
             detail = f"this agent speaks protocol {message.protocol}, this master {wire.PROTOCOL}"
             self.send(sender.connection, wire.Sorry(426, detail, "upgrade the older of the two"))
             return
+        self._asking.pop(sender.connection, None)
+        self._asking[sender.connection] = sender.node
+        while len(self._asking) > ASKING_KEPT:
+            del self._asking[next(iter(self._asking))]
         world = self.turns.farm.world
         unknown = {r.uuid for r in message.attempts if r.uuid not in world.by_uuid}
         strangers = frozenset(unknown - self.reader.known(unknown)) if unknown else frozenset()
-        info = self._tell(sender.node, message.facts, message.capacity)
-        self.post(Input(translate.hello(message, sender, _chance(), strangers), node_info=info))
+        news = News(message.facts, message.capacity)
+        self.post(Input(translate.hello(message, sender, _chance(), strangers), news=news))
 
     def _offer(self, sender: Sender, message: wire.AdoptionOffer) -> None:
         if self.reader.job(message.uuid) is not None and message.uuid not in self.turns.farm.world.by_uuid:
@@ -294,7 +291,9 @@ class Switchboard:
             case fx.SendWelcome():
                 self._welcome(effect)
             case fx.SendSorry(connection=connection, status=status, detail=detail, hint=hint, retry=retry):
-                log.warning("a node is refused: %d %s", status, detail, extra=Event.NODE_REFUSED.field)
+                name = self._asking.get(connection, "")
+                extra = {"FFRTMP_NODE": name, **Event.NODE_REFUSED.field}
+                self.complaints.note(f"node {name} is refused", f"{status} {detail}", extra)
                 self.send(connection, wire.Sorry(status, detail, hint, retry))
             case fx.SendNoSession(connection=connection, session=session):
                 self.send(connection, wire.NoSession(session))

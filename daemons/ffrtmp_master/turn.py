@@ -12,16 +12,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from ffrtmp.farm.effects import Answer, AttemptOver, Changes, Effect, NewLineage, Record
+import msgspec
+
+from ffrtmp.farm.effects import (
+    Answer,
+    AttemptOver,
+    Changes,
+    Effect,
+    NewLineage,
+    Record,
+    SendNoSession,
+    SendSorry,
+    SendWelcome,
+)
 from ffrtmp.farm.events import Adopt, Event, GraceOver, Heartbeat, Hello, LookAtNodes, SetQueue, Submit
 from ffrtmp.farm.farm import Farm
 from ffrtmp.spec import Fingerprint, JobSpec, Results
 
 from .api import replies
 from .api.backend import Idempotency, Outcome
+from .live import News, Told
 from .rows import AttemptResult, AuditRow, NewSpec, StoreBroken, TicketRow, TurnRows
 from .submit import PreparedJob, complete, output_key
 
+SAID_MOST = 1000
 Taken = Callable[[Sequence[str]], dict[str, int]]
 
 
@@ -43,7 +57,7 @@ class Input:
     results: Results | None = None  # with Published and Ended
     fingerprint: Fingerprint | None = None  # with Published
     spec: JobSpec | None = None  # with Adopt
-    node_info: bytes | None = None  # with Hello and Heartbeat: what the node says of itself
+    news: News | None = None  # with Hello and Heartbeat: what the node says of itself
     ticket: TicketRow | None = None  # with Invite (a new ticket) and AddNode (it was used)
 
     @property
@@ -60,6 +74,7 @@ class Decision:
     effects: list[Effect] = field(default_factory=list)
     failed: list[tuple[Input, Exception]] = field(default_factory=list)
     outcomes: dict[int, Outcome] = field(default_factory=dict)  # of submissions, by request
+    told: dict[str, Told] = field(default_factory=dict)  # what nodes have said anew of themselves
 
 
 class Turns:
@@ -69,6 +84,8 @@ class Turns:
         """`turn` is the number of the last committed one."""
         self.farm = farm
         self.committed = turn
+        self.told: dict[str, Told] = {}  # node -> what it says of itself, as it is committed
+        self._said: dict[bytes, News] = {}  # connection -> the words of a Hello that is not answered yet
 
     def decide(
         self,
@@ -104,6 +121,10 @@ class Turns:
         if not decision.rows.empty:
             self.committed = decision.rows.turn
         self.farm.keep_turn(self.committed)
+        self.told.update(decision.told)
+        for effect in decision.effects:
+            if isinstance(effect, SendWelcome | SendSorry):
+                self._said.pop(effect.connection, None)
 
     def undo(self) -> None:
         """The commit failed and wrote nothing."""
@@ -125,10 +146,31 @@ class Turns:
             _keep_effect(decision.rows, effect, given)
         # Somebody may have asked for the same again while a job was forgotten: then that one has the output's name.
         _keep_input(decision.rows, given, effects, "" if offered in outputs else offered)
+        self._keep_news(decision, given, effects)
         if isinstance(given.event, SetQueue):
             decision.rows.queues_changed = True
         if given.asked is not None:
             _keep_submission(decision, given.asked, effects, fresh)
+
+    def _keep_news(self, decision: Decision, given: Input, effects: list[Effect]) -> None:
+        """Take a node's word for what it is, once it is let in: whoever is refused has said nothing."""
+        event = given.event
+        if isinstance(event, Hello) and given.news is not None:
+            self._said[event.connection] = given.news
+            while len(self._said) > SAID_MOST:
+                del self._said[next(iter(self._said))]
+        for effect in effects:
+            if isinstance(effect, SendWelcome):
+                self._tell(decision, effect.node, self._said.get(effect.connection))
+        if isinstance(event, Heartbeat) and not any(isinstance(effect, SendNoSession) for effect in effects):
+            self._tell(decision, event.node, given.news)
+
+    def _tell(self, decision: Decision, node: str, news: News | None) -> None:
+        before = decision.told.get(node) or self.told.get(node)
+        if news is None or (told := news.after(before)) == before:
+            return
+        decision.told[node] = told
+        decision.rows.node_info[node] = msgspec.msgpack.encode(told)
 
 
 def _with_outputs(given: Input, taken: Taken, fresh: dict[str, int]) -> Input:
@@ -163,9 +205,6 @@ def _output_of(given: Input) -> str:
 
 
 def _keep_input(rows: TurnRows, given: Input, effects: list[Effect], output: str) -> None:
-    node = getattr(given.event, "node", "")
-    if given.node_info is not None and node:
-        rows.node_info[node] = given.node_info
     if given.spec is not None and isinstance(given.event, Adopt):
         for effect in effects:
             if isinstance(effect, Record) and effect.before is None:
