@@ -2,7 +2,7 @@
 
 `Answer` closes a request of the API. The `Send...` effects go to an agent's connection; the shell turns them into
 messages (adding what only the store knows, as the specification). `Record` is a row of history. What changed in the
-tables is not listed here: the turn takes it from `World.take_changes`.
+tables is not listed among the effects: the turn takes it from `Farm.changes`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .job import AttemptId, Failure, State, Want
 class Record:
     """One row of history (P10). Where `before` and `after` differ it is a change of state; else a note.
 
-    `kind` is a stable word (see docs/history.md); `text` a sentence for people.
+    `kind` is a word that programs may rely on; `text` a sentence for people.
     """
 
     job: int
@@ -48,7 +48,7 @@ class Answer:
 class AttemptOver:
     """Nothing of this attempt is left on its node (or the node was removed).
 
-    `how`: published failed stopped completed node_lost absent refused, or given_up where the node was removed.
+    `how`: as `events.Ended` has it, or published, refused (it never began), given_up (its node was removed).
     """
 
     attempt: AttemptId

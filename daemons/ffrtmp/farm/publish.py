@@ -1,17 +1,20 @@
 """Grants: the right to put an output at its place.
 
 Two attempts of a job may encode at once (its node was lost, and was not dead); one may publish (P2). An attempt that has
-verified its output asks; the farm commits a grant and says so; only then does the agent rename. While a grant is unsettled
-no other attempt of the job gets one, and the job cannot be canceled.
+verified its output asks; the farm commits a grant and says so; only then does the agent rename. Until the grant is
+*settled* no other attempt of the job gets one, and the job cannot be canceled.
 
-A grant ends (is settled) in exactly one of these ways:
+| a grant is settled by | for then |
+|---|---|
+| `Published` | the output is at its place, and the job is completed |
+| `NotPublished` | the rename was not made and will not be: the grant ran out by the agent's own clock, or it failed |
+| `Ended`, or its node is back without the attempt | there is nothing that could rename |
+| an operator who removes the node | the node is not listened to any more |
+| another node, where the storage is shared | its holder is lost and the grant has run out: `Settle` |
 
-* `Published`: the output is at its place, the job is completed;
-* `NotPublished`: the rename was not made and will not be (the grant ran out on the agent's own clock, or failed);
-* `Ended`, or the node comes back without the attempt: there is nothing that could rename;
-* the node is removed by the operator;
-* its node is lost and the storage is shared: after the grant has run out, another node renames the old staging folder away,
-  so that a late rename of a stopped agent fails, and then looks at the target (`Settle`).
+To settle for a lost node, the other one renames the staging folder away, so that a late rename of an agent that was merely
+stopped fails, and then looks at the target. Where no node shares the storage, the job waits for its node, or for the
+operator: nobody else can tell whether the output is at its place, or may still be put there.
 
 A live attempt holds a grant as a lease on its target from before its engine starts. It does not run out while the node is
 in contact; on a lost node it ends with the node's lease.
@@ -94,7 +97,7 @@ def not_published(world: World, event: NotPublished, attempt: Attempt) -> None:
         ended(world, attempt, "failed", event.failure, event.jitter)
 
 
-def overdue(world: World, grant: Grant, now_s: float) -> bool:
+def may_settle(world: World, grant: Grant, now_s: float) -> bool:
     """Whether the grant's holder is lost and its right is over by any clock."""
     attempt = world.attempts.get((grant.job, grant.attempt))
     if attempt is None or not attempt.doubted:
@@ -108,7 +111,7 @@ def overdue(world: World, grant: Grant, now_s: float) -> bool:
 
 
 def settle_without_holder(world: World, grant: Grant) -> None:
-    """Settle the grant of a lost node as far as that can be done without it."""
+    """Settle the grant of a lost node as far as that can be done without it; else its return is waited for."""
     attempt = world.attempts.get((grant.job, grant.attempt))
     job = world.jobs[grant.job]
     if attempt is None or not attempt.doubted:

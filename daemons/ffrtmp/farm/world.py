@@ -109,10 +109,10 @@ class World:
             "paused_queues": frozenset(),
             "reservation": None,
             "started_s": now_s,
-            "grace_over": False,
-            "looked_s": now_s,
-            "deaf_s": 0.0,
-            "branched": False,
+            "grace_over": False,  # whoever has not come back after the start is called lost from here on
+            "looked_s": now_s,  # when the master last looked who is silent
+            "deaf_s": 0.0,  # how long the listening clock has stood in all
+            "branched": False,  # this master has found that its store was put back to a backup
         }.items():
             self._values.restore(name, (value,))
 
