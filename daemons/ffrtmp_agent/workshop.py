@@ -22,6 +22,7 @@ from ffrtmp import wire
 from ffrtmp.config_agent import MediaRoot
 from ffrtmp.errors import FarmError
 from ffrtmp.host.disk import DiskGuard, disk_reason
+from ffrtmp.journal import Event
 from ffrtmp.masking import mask_url
 from ffrtmp.spec import Fingerprint, JobSpec, MediaPath, Results
 
@@ -104,6 +105,8 @@ class Workshop:
             command = commands.command_file(spec, paths)
             reason = disk_reason(place.root, self.guard, wanted_bytes=spec.recipe.needs.scratch_bytes)
             if reason:
+                extra = {"FFRTMP_ATTEMPT": f"{assign.job}.{assign.attempt}", **Event.DISK_GUARD.field}
+                log.warning("attempt %d.%d is refused: %s", assign.job, assign.attempt, reason, extra=extra)
                 raise Refusal(reason)
             job = self._job_file(assign, paths, timing)
             lease_s = first_lease_s(spec, timing, reached_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from ffrtmp import __version__, api, wire
 from ffrtmp.errors import FarmError
 from ffrtmp.farm import events as ev
 from ffrtmp.farm.effects import Answer
+from ffrtmp.journal import Event
 from ffrtmp.keys import KeyPair, Ticket, check_key
 from ffrtmp.spec import Recipe
 
@@ -31,6 +33,8 @@ from .store.store import Store
 from .submit import PreparedJob
 from .tickets import Tickets
 from .turn import Asked, Decision, Input, Turns
+
+log = logging.getLogger(__name__)
 
 ANSWER_S = 120.0  # longer than any disk should take; the caller is told that it may have been taken
 AUDITS_MOST = 10_000  # that wait for a store which refuses; then the newest are not kept
@@ -58,6 +62,7 @@ class Desk:
     audits: list[AuditRow] = field(default_factory=list)
     _waiting: dict[int, asyncio.Future[Outcome]] = field(default_factory=dict)
     _requests: int = 0
+    _full: bool = False  # the disk guard lets no job in, as the journal has been told
     _backing_up: asyncio.Lock = field(default_factory=asyncio.Lock)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)  # asyncio itself keeps only weak references
 
@@ -66,6 +71,9 @@ class Desk:
     async def submit(self, jobs: Sequence[PreparedJob], caller: Caller, idempotency: Idempotency | None) -> Outcome:
         """Accept a batch, durably before this returns."""
         full = self.room()
+        if bool(full) != self._full:
+            self._full = bool(full)
+            log.warning("no job is taken: %s" if full else "jobs are taken again%s", full, extra=Event.DISK_GUARD.field)
         if full:
             raise Refusal(503, full, hint="make room where the database is, or wait for old jobs to be retired")
         asked = Asked(tuple(jobs), caller.label, idempotency)

@@ -206,6 +206,7 @@ class Master:
 
     def _act(self, decision: Decision) -> None:
         if decision.rows.changes.nodes:
+            self.board.tell_enrolled()
             self.board.know_nodes()
         self.board.tell_lost()
         self.board.act(decision.effects)

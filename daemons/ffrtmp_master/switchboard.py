@@ -21,6 +21,7 @@ from ffrtmp.farm import effects as fx
 from ffrtmp.farm import events as ev
 from ffrtmp.farm.job import Priority, Queue
 from ffrtmp.journal import Event
+from ffrtmp.keys import fingerprint
 from ffrtmp.spec import Fingerprint
 
 from . import manners, translate
@@ -81,6 +82,13 @@ class Switchboard:
         """The nodes have changed: whose keys are admitted from now on."""
         self._names = {node.key: node.name for node in self.turns.farm.world.nodes.rows()}
         self.live.keep_nodes(self._names.values())
+
+    def tell_enrolled(self) -> None:
+        """A line in the journal for each node whose key is new. To be called before `know_nodes`."""
+        for node in self.turns.farm.world.nodes.rows():
+            if node.key not in self._names:
+                extra = {"FFRTMP_NODE": node.name, **Event.NODE_ENROLLED.field}
+                log.info("node %s is enrolled, with the key %s", node.name, fingerprint(node.key), extra=extra)
 
     def admits(self, key: str) -> bool:
         """Whether a key is a node's."""

@@ -249,6 +249,13 @@ def test_the_journal_is_recognised_by_device_and_inode(tmp_path: Path):
     assert not journal.is_journal(io.StringIO(), {"JOURNAL_STREAM": "1:2"})
 
 
+def test_each_event_of_the_journal_is_logged_somewhere():
+    daemons = Path(journal.__file__).parent.parent
+    sources = [path.read_text() for path in daemons.rglob("*.py") if path.name != "journal.py"]
+    silent = [event.name for event in journal.Event if not any(f"Event.{event.name}.field" in text for text in sources)]
+    assert silent == []
+
+
 def test_no_two_events_share_a_message_id():
     identifiers = [event.value for event in journal.Event]
     assert len(set(identifiers)) == len(identifiers)

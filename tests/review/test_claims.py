@@ -115,6 +115,23 @@ def test_p12_only_the_node_that_has_an_attempt_speaks_for_it(farm: Farm) -> None
     assert not [row for row in farm.history(job) if "forge" in str(row)]
 
 
+def test_a_node_is_told_of_when_it_is_enrolled_and_a_guarded_disk_when_it_takes_no_job(farm: Farm) -> None:
+    log = farm.folder / "master.log"
+    assert log.read_text().count("node a is enrolled, with the key ") == 1
+    tight = farm.start_agent("tight", "--disk-free", "1000TiB", "--label", "tight")
+    words = ("--scenario", "probe", "--input", "media:in.mkv", "--output")
+    job = farm.submit(*words, "media:tight.json", "--label", "tight")
+    until("the guard to be told", lambda: tight.said(f"attempt {job}.1 is refused: {farm.media}: "))
+    assert tight.said("must stay free [attempt=")
+    farm.ctl("jobs", "cancel", str(job), check=True)
+    assert tight.stop() == 0
+    assert farm.master is not None and farm.master.stop() == 0
+    guarded = farm.start_master("--disk-free", "1000TiB")
+    for _ in range(3):
+        assert farm.ctl("jobs", "submit", *words, "media:full.json").returncode != 0
+    assert guarded.said("no job is taken: ") and log.read_text().count("no job is taken: ") == 1
+
+
 def test_a_pace_allows_some_at_once_and_then_one_after_the_other() -> None:
     now_s = 100.0
     pace = Pace(3, 1.0, lambda: now_s, known_most=2)
