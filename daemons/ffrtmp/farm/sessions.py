@@ -166,7 +166,11 @@ def admit(world: World, event: Hello) -> None:
     _welcome(world, event, event.token)
 
 
+# ---- what it has -------------------------------------------------------------------------------------------------
+
+
 def _welcome(world: World, event: Hello, session: int, *, again: bool = False) -> None:
+    """Answer a Hello: for each attempt that it names, whether that is to be kept; then what else is wanted of them."""
     directives = _directives(world, event, again)
     world.effects.append(SendWelcome(event.connection, event.node, session, directives))
     for attempt in world.attempts_on(event.node):
@@ -177,6 +181,7 @@ def _welcome(world: World, event: Hello, session: int, *, again: bool = False) -
 def _directives(world: World, event: Hello, again: bool) -> tuple[Directive, ...]:
     """Go through what the node has, then through what it should have and does not name.
 
+    What the farm does not know, or not on this node, is to be stopped; a restored master has it offered instead.
     `again`: the Hello is repeated in a session that is open already. Then work may have been handed out since that the
     agent had not received when it spoke; its acceptance is waited for as always.
     """
@@ -205,14 +210,14 @@ def _directives(world: World, event: Hello, again: bool) -> tuple[Directive, ...
 
 
 def _unnamed(world: World, node: str, beats: dict[AttemptId, Beat], again: bool) -> None:
-    """What the node was given and does not name is gone; what it had taken went down with an earlier boot or folder."""
+    """What the node was given and does not name is gone; one that it had taken was lost with its disk or folder."""
     for attempt in world.attempts_on(node):
         if attempt.id not in beats and (attempt.accepted or not again):
             endings.ended(world, attempt, "node_lost" if attempt.accepted else "absent", None, 0.0)
 
 
 def _back(world: World, attempt: Attempt, beat: Beat) -> bool:
-    """An attempt is named by its node's Hello; says whether it is kept."""
+    """A node's Hello names an attempt that the farm knows of there; says whether it is kept."""
     if not attempt.accepted:
         attempt = handout.accepted(world, attempt)
     if attempt.doubted:

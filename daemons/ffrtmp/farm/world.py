@@ -310,7 +310,8 @@ class World:
     ) -> Job:
         """Take an edge of the table and write it down (P10). A job that ends gives up whatever is left of it.
 
-        `about` is the number of the attempt that the row speaks of, by default the current one.
+        `about` is the number of the attempt that the row speaks of, by default the current one; `fields` are what else
+        changes of the job.
         """
         check(job.state, state)
         new = replace(job, state=state, **fields)
