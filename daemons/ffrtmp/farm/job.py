@@ -239,7 +239,7 @@ class Job:
     current: int = 0  # the attempt that the farm counts on, 0: none
     failures: int = 0  # attempts that failed (P8)
     lost: tuple[int, ...] = ()  # attempts that were running on a node that was lost and did not come back alive (P8)
-    due_s: float = 0.0  # RETRYING: when the back-off ends; QUEUED/PAUSED: not before
+    due_s: float = 0.0  # RETRYING: when its wait is over; PAUSED without an attempt: it is not queued before
     failure: Failure | None = None  # of the last failed attempt
     verdict: State | None = None  # RETRYING: the end that waits for doubted attempts, FAILED or TIMED_OUT
 
@@ -274,8 +274,8 @@ class Attempt:
     want: Want = Want.RUN
     accepted: bool = False  # its directory is on the node's disk
     doubted: bool = False  # its node is lost
-    paused: bool = False  # it stands still and has given back its CPU
-    offered_s: float = 0.0
+    paused: bool = False  # it stands still and has given back its CPU, until `placement.wake` has room for it again
+    offered_s: float = 0.0  # when its number was handed out
     fence_s: float = 0.0  # on_disconnect=stop and lost: until when its engine may still run
 
     @property
