@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .parser_parts import QUEUES, Commands, add_command, add_group
-from .values import duration_s, local_path
+from .values import between, duration_s, local_path
 
 
 def add(commands: Commands) -> None:
@@ -30,7 +30,7 @@ def _add_queues(queues: Commands) -> None:
 
 
 def _add_nodes(nodes: Commands) -> None:
-    add_command(nodes, "list", "nodes:list_nodes", "list the nodes", "ffrtmpctl nodes list")
+    _add_list(nodes)
     _named(add_command(nodes, "describe", "nodes:describe", "tell all of a node", "ffrtmpctl nodes describe encoder-1"))
     _add_invite(nodes)
     orders = (
@@ -52,6 +52,25 @@ def _add_nodes(nodes: Commands) -> None:
     )
     remove.add_argument("--force", action="store_true", help="also while it is in contact")
     _add_label(nodes)
+
+
+def _add_list(nodes: Commands) -> None:
+    parser = add_command(
+        nodes,
+        "list",
+        "nodes:list_nodes",
+        "list the nodes",
+        "ffrtmpctl nodes list",
+        "ffrtmpctl nodes list --wait 3 --timeout 2min    # after a start: until three of them are ready",
+    )
+    parser.add_argument(
+        "--wait",
+        type=between(1, 10_000),
+        nargs="?",
+        const=1,
+        metavar="N",
+        help="first wait until N nodes are ready (default 1), and for the master too; no longer than --timeout",
+    )
 
 
 def _add_invite(nodes: Commands) -> None:

@@ -227,7 +227,7 @@ class Farm:
             *_NO_GUARD,
         ]
         folder = state or self.folder / f"agent-{name}"
-        _lend_survey(folder)
+        lend_survey(folder)
         log = self.folder / f"agent-{name}.log"
         self.agents[name] = Daemon("ffrtmp-agent", [*common, *words], log, under=under)
         if wait:
@@ -377,7 +377,7 @@ class _Http(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def _lend_survey(state: Path) -> None:
+def lend_survey(state: Path) -> None:
     """What an earlier agent proved of this host's ffmpeg: proving takes seconds, and tests/host is about that."""
     kept = cache_folder() / "survey"
     place = cache_of(state)

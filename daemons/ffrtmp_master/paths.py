@@ -55,7 +55,7 @@ def resolve(text: str, roots: Roots, what: str) -> MediaPath:
     """
     _check_text(text, what)
     if not any(roots.values()):
-        raise no_roots()
+        raise no_roots(roots)
     if text.startswith("/"):
         return _one(list(_absolute(text, roots, what)), text, what, roots)
     found = _ROOT_PATH.fullmatch(text)
@@ -94,13 +94,13 @@ def normalise(relative: str, what: str) -> str:
     return path
 
 
-def no_roots() -> Refusal:
-    """Nothing can be read or written anywhere yet."""
-    return Refusal(
-        409,
-        "no node announces a media root",
-        hint="start an agent that has one (`--media-root NAME=FOLDER`), and see `ffrtmpctl nodes list`",
-    )
+def no_roots(roots: Roots) -> Refusal:
+    """Nothing can be read or written anywhere: the nodes offer nothing, or none has ever been in contact."""
+    if roots:
+        hint = "start an agent that has one (`--media-root NAME=FOLDER`), and see `ffrtmpctl nodes list`"
+        return Refusal(409, "no node announces a media root", hint=hint)
+    what = "no node has been in contact yet, so there is no media root that the farm knows"
+    return Refusal(409, what, hint="wait until one is ready: `ffrtmpctl nodes list --wait`")
 
 
 def writable(roots: Roots) -> dict[str, Meaning]:

@@ -279,7 +279,7 @@ def _default_output(recipe: Recipe, source: Source, roots: paths.Roots) -> Media
     if recipe.kind == "plain":
         raise Refusal(422, "plain arguments need an output", hint="give --output")
     if not any(roots.values()):
-        raise paths.no_roots()
+        raise paths.no_roots(roots)
     extension = scenario.extension(recipe)
     name = f"{DEFAULT_FOLDER}/{NUMBER_MARK}" + (f".{extension}" if extension else "")
     writable = paths.writable(roots)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from argparse import Namespace
 
 from ffrtmp.api import Invitation, InviteRequest, Labels, NodeView, Page, RootView
@@ -9,14 +10,18 @@ from ffrtmp.errors import Exit, FarmError
 
 from ..client import decode, pages, path_of
 from ..context import Context
+from ..patience import Patience
 from ..render import cores, details, duration, local_time, size, table
 from .jobs import joined, tell_done
 
+LOOK_S = 0.5
 HEAD = ("NODE", "STATE", "ADDRESS", "JOBS", "CPU", "MEMORY", "LOAD", "HEARD", "LABELS")
 
 
 def list_nodes(args: Namespace, context: Context) -> int:
-    """All nodes."""
+    """All nodes, now or when enough of them are ready."""
+    if args.wait is not None:
+        _wait(context, args.wait)
     bodies = list(pages(context.master, "/v1/nodes", {"limit": 1000}))
     if context.json:
         context.document(joined(bodies))
@@ -26,6 +31,30 @@ def list_nodes(args: Namespace, context: Context) -> int:
     if not views:
         context.note("there is no node yet; `ffrtmpctl nodes invite` makes a ticket for one")
     return Exit.DONE
+
+
+def _wait(context: Context, wanted: int) -> None:
+    """Return when so many nodes are ready; raises FarmError when that takes longer than an answer may."""
+    limit_s = context.master.timeout_s
+    ends_s = time.monotonic() + limit_s
+    patience = Patience(context.note, limit_s=limit_s, sleep=context.master.sleep)
+    ready = 0
+    while ready < wanted:
+        try:
+            bodies = list(pages(context.master, "/v1/nodes", {"limit": 1000}))
+        except FarmError as error:
+            patience.failed(error)
+            continue
+        patience.answered()
+        states = [view.state for body in bodies for view in decode(body, Page[NodeView]).items]
+        ready = states.count("ready")
+        if ready < wanted and time.monotonic() >= ends_s:
+            there = f"{ready} of the {len(states)} nodes" if states else "no node"
+            what = f"{wanted} should be ready, and after {limit_s:g} s {there} {'are' if ready > 1 else 'is'}"
+            hint = "`ffrtmpctl nodes list` shows them, each agent's log says what it waits for; --timeout waits longer"
+            raise FarmError(what, hint=hint, code=Exit.FAILED)
+        if ready < wanted:
+            context.master.sleep(LOOK_S)
 
 
 def _row(view: NodeView) -> tuple[str, ...]:

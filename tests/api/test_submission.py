@@ -176,6 +176,9 @@ def test_without_any_media_root_a_submission_is_409_and_says_what_to_do() -> Non
         refusal = refused({"a": ()}, **fields)
         assert (refusal.status, refusal.detail) == (409, "no node announces a media root")
         assert "media-root" in refusal.hint
+        refusal = refused({}, **fields)  # the agents are starting, or there is none
+        assert (refusal.status, "no node has been in contact yet" in refusal.detail) == (409, True)
+        assert "ffrtmpctl nodes list --wait" in refusal.hint
 
 
 @pytest.mark.parametrize(

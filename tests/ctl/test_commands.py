@@ -140,6 +140,21 @@ A_NODE = api.NodeView(
 )
 
 
+def test_nodes_are_waited_for_until_as_many_are_ready_as_were_asked_for(ctl: Ctl, peer: Peer):
+    starting = msgspec.structs.replace(A_NODE, node="b", state="unheard")
+    states = [(), (starting,), (A_NODE, starting), (A_NODE, msgspec.structs.replace(starting, state="ready"))]
+    peer.on("GET /v1/nodes", problem(503, "starting"), *(gives(api.Page(items=items)) for items in states))
+    assert [row[1] for row in rows(ctl("nodes", "list", "--wait").out)[1:]] == ["ready", "ready"]
+    assert len(peer.asked) == 5, "four looks, and the list"
+    peer.asked.clear()
+    assert ctl("nodes", "list", "--wait", 2).code == 0 and len(peer.asked) == 2
+    assert (
+        "3 should be ready, and after 0.3 s 2 of the 2 nodes are"
+        in ctl("nodes", "list", "--wait", 3, "--timeout", "0.3s").err
+    )
+    assert ctl("nodes", "list", "--wait", 0).code == 2
+
+
 def test_nodes_are_listed_described_and_ordered_by_their_quoted_name(ctl: Ctl, peer: Peer):
     peer.on("GET /v1/nodes", gives(api.Page(items=(A_NODE,)))).on("GET /v1/nodes/enc%2F1", gives(A_NODE))
     for verb in ("accept", "drain", "resume"):

@@ -160,5 +160,8 @@ def test_a_ticket_is_given_by_a_master_without_nodes(ctl: Ctl, socket: Path):
         run = ctl("nodes", "invite", "--name", "two", "--expires", "10min")
         assert run.code == 0 and run.out.startswith("ffrtmp-agent join ")
         assert "no node yet" in ctl("nodes", "list").err
+        waited = ctl("nodes", "list", "--wait", "--timeout", "0.5s")
+        assert waited.code == 1 and "1 should be ready, and after 0.5 s no node is" in waited.err
+        assert "--timeout waits longer" in waited.err
         assert "1080p-h264" in ctl("scenarios", "list").out
         assert "protocol 1" in ctl("version").out
