@@ -1,7 +1,8 @@
 """Batches: a file of submissions, one a line, that is accepted whole or not at all.
 
-A line is a Submission in JSON, or an input; the first line that is not empty says which. What the flags say holds for the
-lines that do not say otherwise. An output may be a template: it is filled from the line's own input.
+A line is a Submission in JSON, or an input; the first of them says which. Empty lines, and lines that begin with "#", are
+passed over. What the flags say holds for the lines that do not say otherwise. An output may be a template: it is filled
+from the line's own input.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ HINT = "`ffrtmpctl jobs submit --help` shows both forms; nothing was submitted"
 
 def read_batch(lines: Iterable[str], flags: Mapping[str, Any], template: str) -> list[Submission]:
     """The submissions of a file's `lines`. Raises FarmError (usage), which names the line, when one is wrong."""
-    told = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    stripped = ((number, line.strip()) for number, line in enumerate(lines, 1))
+    told = [(number, line) for number, line in stripped if line and not line.startswith("#")]
     if not told:
         raise FarmError("the list of jobs is empty", hint=HINT, code=Exit.USAGE)
     as_json = told[0][1].startswith("{")

@@ -50,6 +50,7 @@ class Refusal(FarmError):
             what += ": " + ", ".join(problem.choices)
         super().__init__(what, hint=problem.hint, code=exit_of(problem.status))
         self.status = problem.status
+        self.problem = problem
 
 
 def exit_of(status: int) -> Exit:

@@ -45,7 +45,12 @@ class Context:
         self.out.write(msgspec.json.format(body, indent=-1).decode() + "\n")
 
     def report(self, error: FarmError) -> None:
-        """Say an error: what went wrong, and what to do."""
+        """Say an error: what went wrong, and what to do; as a problem document where JSON was asked for."""
+        if self.json:
+            from .problems import as_line
+
+            self.note(as_line(error))
+            return
         self.note(f"ffrtmpctl: {error.what}")
         if error.hint:
             self.note(f"hint: {error.hint}")

@@ -8,12 +8,14 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TextIO, cast
+from dataclasses import dataclass
+from typing import cast
 
-from ffrtmp.errors import Exit, FarmError
+from ffrtmp.errors import FarmError
 
 from .context import Command, context_of
 from .parser import build_parser, parse
+from .problems import as_line, wants_json
 from .render import clean
 
 __all__ = ["build_parser", "main"]
@@ -25,13 +27,13 @@ PIPE_CLOSED = 141  # 128 + SIGPIPE
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code, see `ffrtmp.errors.Exit`."""
     words = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in words[: words.index("--") if "--" in words else None]
+    how = _How("--debug" in words[: words.index("--") if "--" in words else None], wants_json(words))
     try:
         code = _run(words)
         sys.stdout.flush()
         return code
     except FarmError as error:
-        return _said(error, error.code, debug)
+        return _said(error, how)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # whoever read our answer has enough
@@ -40,10 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         _drop_output()
         where = f"{error.filename}: " if error.filename else ""
-        return _said(FarmError(f"{where}{error.strerror or error}"), Exit.FAILED, debug)
+        return _said(FarmError(f"{where}{error.strerror or error}"), how)
     except Exception as error:
         hint = "this is a defect; please report it with what --debug shows"
-        return _said(FarmError(f"{type(error).__name__}: {error}", hint=hint), Exit.FAILED, debug)
+        return _said(FarmError(f"{type(error).__name__}: {error}", hint=hint), how)
 
 
 def _run(words: Sequence[str]) -> int:
@@ -66,18 +68,23 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _said(error: FarmError, code: int, debug: bool) -> int:
-    if debug:
+@dataclass(frozen=True)
+class _How:
+    """How errors are told."""
+
+    debug: bool
+    json: bool
+
+
+def _said(error: FarmError, how: _How) -> int:
+    if how.debug:
         import traceback
 
         traceback.print_exc()
-    _report(error, sys.stderr)
-    return int(code)
-
-
-def _report(error: FarmError, err: TextIO) -> None:
     with suppress(OSError):
         sys.stdout.flush()
-    err.write(f"ffrtmpctl: {clean(error.what)}\n")
-    if error.hint:
-        err.write(f"hint: {clean(error.hint)}\n")
+    if how.json:
+        sys.stderr.write(f"{as_line(error)}\n")
+    else:
+        sys.stderr.write(f"ffrtmpctl: {clean(error.what)}\n" + (f"hint: {clean(error.hint)}\n" if error.hint else ""))
+    return int(error.code)

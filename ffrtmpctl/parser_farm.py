@@ -124,10 +124,9 @@ def _add_config(config: Commands) -> None:
         "measure this host and tell what its agent should offer; no master is needed",
         "ffrtmpctl config recommend",
         "ffrtmpctl config recommend --format toml | sudo tee /etc/ffrtmp/agent.toml.d/host.toml",
-        conflict_handler="resolve",
+        conflict_handler="resolve",  # for a --format that has more words than elsewhere
     )
     parser.add_argument(
-        "--output",
         "--format",
         dest="format",
         choices=("text", "table", "json", "toml", "env"),

@@ -62,7 +62,7 @@ def _add_list(commands: Commands) -> None:
         "jobs:list_jobs",
         "list jobs, the newest first",
         "ffrtmpctl jobs list --state open --queue live",
-        "ffrtmpctl jobs list --state failed --all --output json",
+        "ffrtmpctl jobs list --state failed --all --json",
     )
     add_filters(parser)
     parser.add_argument("--limit", type=between(1, 1000), metavar="N", default=50, help="a page (default 50)")

@@ -1,14 +1,14 @@
 """What all commands of the command line share: the options that stand anywhere, groups, examples, words.
 
-`--output` means the format everywhere but at `submit` and `run`, where people expect the place of the result;
-`--format` and `--json` mean the format everywhere.
+A word means one thing wherever it stands: `--output` is the place of a job's result, `--format` (and `--json`, which is
+short for it) the form of an answer.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from ffrtmp.errors import Exit, FarmError
@@ -32,10 +32,43 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise FarmError (usage) instead of printing the usage and leaving."""
-        hint = f"`{self.prog} --help` shows how it is used, with examples"
-        if message.startswith("unrecognized arguments") and self.prog.endswith(" run"):
-            hint = 'what is for ffmpeg stands after "--"'
-        raise FarmError(message, hint=hint, code=Exit.USAGE)
+        raise self.misuse(message)
+
+    def misuse(self, what: str, advice: str = "") -> FarmError:
+        """An error of usage that leads to this command's own help."""
+        see = f"see `{self.prog} --help`"
+        return FarmError(what, hint=f"{advice} {see}" if advice else see, code=Exit.USAGE)
+
+    def left_over(self, word: str) -> FarmError:
+        """What to say of a word that nothing takes: an option that there is not, or an argument too many."""
+        name = word.partition("=")[0]
+        if self.prog.endswith(" run") and not name.startswith("--"):
+            return self.misuse(f'"{word}" cannot be placed', 'what is for ffmpeg stands after "--";')
+        if not name.startswith("-"):
+            return self.misuse(f'"{word}" is one argument too many')
+        if name == "--output":
+            return self.misuse("there is no --output here", "the form of an answer is said by --format or --json;")
+        return self.misuse(f"there is no option {name}", did_you_mean(name, self._option_string_actions))
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """As argparse does, but with the word that may have been meant."""
+        if action.choices is None or value in action.choices:
+            return
+        known = [str(choice) for choice in action.choices]
+        if isinstance(action, argparse._SubParsersAction):
+            what = f'{self.prog} has no command "{value}"'
+        else:
+            name = "/".join(action.option_strings) or str(action.metavar or action.dest)
+            what = f'{name}: "{value}" is none of {", ".join(known)}'
+        raise self.misuse(what, did_you_mean(str(value), known))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A question, or nothing where no known word is near."""
+    import difflib  # for mistakes alone
+
+    found = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {found[0]}?" if found else ""
 
 
 def examples(lines: Sequence[str]) -> str:
@@ -43,7 +76,7 @@ def examples(lines: Sequence[str]) -> str:
     return "\n".join(("examples:" if len(lines) > 1 else "example:", *(f"  {line}" for line in lines)))
 
 
-def add_common(parser: argparse.ArgumentParser, *, top: bool = False, path_output: bool = False) -> None:
+def add_common(parser: argparse.ArgumentParser, *, top: bool = False) -> None:
     """The options that stand before or after any command. Below the top, unset ones leave no trace."""
     group = parser.add_argument_group("everywhere")
     unset: Any = argparse.SUPPRESS
@@ -58,10 +91,7 @@ def add_common(parser: argparse.ArgumentParser, *, top: bool = False, path_outpu
         default=TIMEOUT_S if top else unset,
         help="how long to wait for an answer (default 30s)",
     )
-    names = ["--format"] if path_output else ["--output", "--format"]
-    group.add_argument(
-        *names, dest="format", choices=("table", "json"), default="table" if top else unset, help="how to answer"
-    )
+    group.add_argument("--format", choices=("table", "json"), default="table" if top else unset, help="how to answer")
     group.add_argument(
         "--json", dest="format", action="store_const", const="json", default=unset, help="short for --format json"
     )
@@ -78,12 +108,13 @@ def add_group(commands: Commands, name: str, summary: str) -> Commands:
 
 
 def add_command(
-    commands: Commands, name: str, run: str, summary: str, *lines: str, path_output: bool = False, **options: Any
+    commands: Commands, name: str, run: str, summary: str, *lines: str, more: str = "", **options: Any
 ) -> argparse.ArgumentParser:
     """A command: `run` is "module:function" under ffrtmpctl.commands, `lines` are examples of its use."""
+    ending = f"{more}\n\n{examples(lines)}" if more else examples(lines)
     parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=summary, description=summary[0].upper() + summary[1:] + ".", epilog=examples(lines), **options
+        name, help=summary, description=summary[0].upper() + summary[1:] + ".", epilog=ending, **options
     )
-    parser.set_defaults(run=run)
-    add_common(parser, path_output=path_output)
+    parser.set_defaults(run=run, parser=parser)
+    add_common(parser)
     return parser

@@ -9,9 +9,16 @@ import re
 from .parser_parts import CLASSIFICATIONS, PRIORITIES, QUEUES, Commands, add_command
 from .values import between, cpu_milli, duration_s, media_path, pattern, size_bytes
 
+PATHS = (
+    "paths:\n"
+    "  ROOT:path        a path inside the media root that nodes call ROOT\n"
+    "  ROOT@NODE:path   the same, where nodes use one name for different storages: the one that NODE has\n"
+    "  /a/path          where it lies in a media root of a node"
+)
 SUBMIT_EXAMPLES = (
     "ffrtmpctl jobs submit --scenario 1080p-h264 --input /srv/ffrtmp/in.mov --output /srv/ffrtmp/out.mp4",
     "ffrtmpctl jobs submit --scenario 720p-h264 --input media:in.mov --output media:out.mp4 --wait",
+    "ffrtmpctl jobs submit --scenario 720p-h264 --input media@studio2:in.mov --output media@studio2:out.mp4",
     "ffrtmpctl jobs submit --scenario 720p30-h265 --generate 1280x720@30:60 --classification benchmark",
     "ls /srv/ffrtmp/in/*.mov | ffrtmpctl jobs submit --scenario batch --from - --output 'media:out/{stem}.mp4'",
     "ffrtmpctl jobs submit --from jobs.jsonl    # one Submission a line, as JSON",
@@ -30,7 +37,7 @@ def add(jobs: Commands) -> None:
         "submit:run",
         "submit plain ffmpeg arguments, for what no scenario says",
         *RUN_EXAMPLES,
-        path_output=True,
+        more=PATHS,
         usage="ffrtmpctl jobs run [options] --input PATH --output PATH -- ARGUMENTS",
     )
     run.set_defaults(arguments=[])
@@ -47,7 +54,7 @@ def add_short(commands: Commands) -> None:
 
 def _add_submit(commands: Commands) -> None:
     parser = add_command(
-        commands, "submit", "submit:submit", "submit one job, or a batch of them", *SUBMIT_EXAMPLES, path_output=True
+        commands, "submit", "submit:submit", "submit one job, or a batch of them", *SUBMIT_EXAMPLES, more=PATHS
     )
     parser.add_argument("--scenario", metavar="NAME", help="the recipe; see `ffrtmpctl scenarios list`")
     parser.add_argument(
@@ -56,7 +63,8 @@ def _add_submit(commands: Commands) -> None:
         metavar="FILE",
         help="a batch, accepted whole or not at all: a Submission in JSON a line, or an input a line together with "
         "--output such as 'media:{dir}/{stem}.mp4' ({stem} {name} {dir} of the input, {index} of the line); "
-        "- reads standard input; the other flags are for the lines that do not say otherwise",
+        "- reads standard input; empty lines and lines that begin with # are passed over; the other flags are for the lines "
+        "that do not say otherwise",
     )
     _add_media(parser)
     parser.add_argument(
@@ -75,14 +83,14 @@ def _add_submit(commands: Commands) -> None:
 
 
 def _add_media(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--input", metavar="PATH", type=media_path, help="ROOT:relative, a path, or a URL")
+    parser.add_argument("--input", metavar="PATH", type=media_path, help="ROOT:path, ROOT@NODE:path, a path, or a URL")
     parser.add_argument(
         "--output",
         dest="outputs",
         metavar="PATH",
         action="append",
         type=place,
-        help="where the result goes: ROOT:relative or a path; a URL to push to, also more than one",
+        help="where the result goes: as --input; a URL to push to, also more than one",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace what stands at the output path")
 
@@ -127,9 +135,9 @@ def _add_after(parser: argparse.ArgumentParser) -> None:
 
 
 def place(text: str) -> str:
-    """An output, as written; a format's name is a mistake, because elsewhere --output is the format."""
+    """An output, as written; a format's name is a mistake: no output is called so."""
     if text in ("table", "json"):
-        raise argparse.ArgumentTypeError(f"here it is the place of the result; for the format say --format {text}")
+        raise argparse.ArgumentTypeError(f"it is the place of the result; for the format say --format {text}")
     if not text:
         raise argparse.ArgumentTypeError("a path is empty")
     return text

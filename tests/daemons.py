@@ -309,13 +309,12 @@ class Farm:
     def run(self, source: str, output: str, *arguments: str, words: Sequence[str] = ()) -> int:
         """Submit plain ffmpeg arguments (`jobs run`; the agents need --allow-run); the job's number."""
         given = ["--input", source, "--output", output, *words, "--format", "json", "--", *arguments]
-        return int(json.loads(self.ctl("jobs", "run", *given, check=True).stdout)["jobs"][0]["job"])
+        return int(json.loads(self.ctl("jobs", "run", *given, check=True).stdout)["items"][0]["job"])
 
     def submit(self, *words: str) -> int:
         """Submit one job; its number."""
         answer = self.ask("jobs", "submit", *words)
-        jobs = answer["jobs"] if isinstance(answer, dict) and "jobs" in answer else [answer]
-        return int(jobs[0]["job"])
+        return int(answer["items"][0]["job"])
 
     def job(self, number: int) -> dict[str, Any]:
         """A job as the API tells it."""

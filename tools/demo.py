@@ -202,7 +202,7 @@ def transcode(farm: Farm, scenario: str, source: str, target: str) -> None:
     """Submit, follow, show the log and the figures; raises Failure with the job's own reason."""
     words = ["jobs", "submit", "--scenario", scenario, "--input", source, "--output", target, "--overwrite"]
     say(f"$ ffrtmpctl {shlex.join(words)}")
-    number = str(farm.ask(*words)["jobs"][0]["job"])
+    number = str(farm.ask(*words)["items"][0]["job"])
     farm.ctl("jobs", "status", number, "--follow")
     farm.ctl("jobs", "logs", number, "--tail", str(LOG_LINES))
     job = farm.ask("jobs", "status", number)

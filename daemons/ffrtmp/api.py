@@ -1,12 +1,13 @@
 """The bodies of the HTTP API under /v1, as the server takes and gives them and as ffrtmpctl reads them.
 
 Times are ISO 8601 in UTC with milliseconds, lengths in seconds, sizes in bytes. Errors are `Problem` (RFC 9457,
-application/problem+json). Lists are `Page`s: `next` is the key to pass as `?after=` for the following page, absent at
-the end.
+application/problem+json). Every list is an object with `items`; in a `Page`, `next` is the key to pass as `?after=` for
+the following page, absent at the end. A path is shown as `ROOT:relative`, and as `ROOT@NODE:relative` where nodes use
+the name for different storages; both forms are taken.
 
 Routes
 ------
-POST   /v1/jobs                     Submission | {"jobs": [Submission, ...]}  -> 201 Submitted (header Idempotency-Key)
+POST   /v1/jobs                     Submission | {"items": [Submission, ...]} -> 201 Submitted (header Idempotency-Key)
 GET    /v1/jobs                     ?state= &queue= &priority= &node= &scenario= &classification= &after= &limit=
                                     &order=newest|oldest (by number; newest first unless told)
 GET    /v1/jobs/{job}               JobView; {job} is a number or a UUID, both exact
@@ -100,9 +101,9 @@ class Submission(Request, frozen=True):
     """One job. All but `scenario` has a default; what is left out the answer tells."""
 
     scenario: str = ""  # empty only with `arguments` (jobs run)
-    input: str = ""  # ROOT:relative, an absolute path, or a URL; empty: the scenario's pattern
+    input: str = ""  # ROOT:relative, ROOT@NODE:relative, an absolute path, or a URL; empty: the scenario's pattern
     generate: Pattern | None = None
-    output: str = ""  # ROOT:relative or an absolute path; empty: ROOT/jobs/NUMBER.EXT
+    output: str = ""  # as `input`, but no URL; empty: ROOT/jobs/NUMBER.EXT
     output_urls: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     queue: QueueName | None = None  # by default what the scenario is for: live kinds "live", else "default"
@@ -136,7 +137,7 @@ class SubmittedJob(Body, frozen=True):
 
 
 class Submitted(Body, frozen=True):
-    jobs: tuple[SubmittedJob, ...]
+    items: tuple[SubmittedJob, ...]
 
 
 class FailureView(Body, frozen=True):
@@ -206,6 +207,7 @@ class Why(Body, frozen=True):
     state: StateName
     sentence: str
     hint: str = ""
+    ended: str = ""  # when it ended, of a job that has
     nodes: dict[str, str] = field(default_factory=dict)  # node -> why not there
 
 

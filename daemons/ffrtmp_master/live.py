@@ -17,6 +17,7 @@ from ffrtmp.farm.world import NOTHING
 from ffrtmp.spec import Progress
 
 from .api.backend import LiveNode, LiveQueue
+from .paths import Roots
 
 _WHOLE_LOGS_KEPT = 10_000
 
@@ -115,6 +116,10 @@ class LiveFarm:
             facts=told.facts if told is not None else wire.Facts(),
             capacity=told.capacity if told is not None else None,
         )
+
+    def roots(self) -> Roots:
+        """The media roots that each node announced, or had announced when it was last heard."""
+        return {node: told.capacity.roots for node, told in self.told.items()}
 
     def queues(self) -> Sequence[LiveQueue]:
         """All three queues. What runs is counted by attempts that are there and not given up."""

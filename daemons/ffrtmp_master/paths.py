@@ -158,5 +158,18 @@ def _one(meanings: list[Meaning], text: str, what: str, roots: Roots) -> MediaPa
 
 
 def _known(roots: Roots) -> str:
-    names = sorted({f"{root.name} ({root.path})" for announced in roots.values() for root in announced})
-    return "known media roots: " + ", ".join(names[:CHOICES_MAX]) if names else "no node announces a media root"
+    """The media roots, for a hint: with their nodes, and how that is written, where a name has several meanings."""
+    storages: dict[str, dict[str, Meaning]] = {}
+    for node, announced in sorted(roots.items()):
+        for root in announced:
+            storages.setdefault(root.name, {}).setdefault(root.identity, Meaning(node, root, ""))
+    if not storages:
+        return "no node announces a media root"
+    shared = {name for name, found in storages.items() if len(found) > 1}
+    names = [
+        f"{name}@{each.node} ({each.root.path})" if name in shared else f"{name} ({each.root.path})"
+        for name, found in sorted(storages.items())
+        for each in found.values()
+    ]
+    syntax = "; nodes use one name for different storages: write ROOT@NODE:path" if shared else ""
+    return "known media roots: " + ", ".join(names[:CHOICES_MAX]) + syntax

@@ -32,6 +32,7 @@ from ffrtmp.spec import Fingerprint, JobSpec, Results
 from .api import replies
 from .api.backend import Idempotency, Outcome
 from .live import News, Told
+from .root_names import RootNames
 from .rows import AttemptResult, AuditRow, NewSpec, StoreBroken, TicketRow, TurnRows
 from .submit import PreparedJob, complete, output_key
 
@@ -46,6 +47,7 @@ class Asked:
     jobs: tuple[PreparedJob, ...]
     who: str
     idempotency: Idempotency | None = None
+    names: RootNames = field(default_factory=RootNames)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +216,7 @@ def _keep_input(rows: TurnRows, given: Input, effects: list[Effect], output: str
 
 
 def _keep_submission(decision: Decision, asked: Asked, effects: list[Effect], fresh: dict[str, int]) -> None:
-    outcome = replies.outcome(asked.jobs, effects)
+    outcome = replies.outcome(asked.jobs, effects, asked.names)
     decision.outcomes[outcome.answer.request] = outcome
     if not outcome.body:
         return

@@ -12,9 +12,10 @@ from ffrtmp import api
 from ffrtmp.farm.job import Failure, Priority, Queue, State
 from ffrtmp.farm.why import Why
 from ffrtmp.masking import mask_url
-from ffrtmp.spec import JobSpec, MediaPath, Progress
+from ffrtmp.spec import JobSpec, Progress
 
 from .api.backend import LiveNode, LiveQueue
+from .root_names import RootNames
 from .store import AttemptRow, EventRow, JobRow, SlaCounts
 
 
@@ -25,16 +26,11 @@ def time_text(at_s: float | None) -> str:
     return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def path_text(path: MediaPath) -> str:
-    """ROOT:relative, as people write it."""
-    return f"{path.root}:{path.relative}"
-
-
-def input_text(spec: JobSpec) -> str:
+def input_text(spec: JobSpec, names: RootNames) -> str:
     """What a job reads, in a few words and without secrets."""
     source = spec.source
     if source.path is not None:
-        return path_text(source.path)
+        return names.path(source.path)
     if source.url:
         return mask_url(source.url)
     if source.pattern is None:
@@ -43,10 +39,10 @@ def input_text(spec: JobSpec) -> str:
     return f"pattern {shown.width}x{shown.height}@{shown.fps:g} {shown.duration_s:g} s"
 
 
-def output_text(spec: JobSpec) -> str:
+def output_text(spec: JobSpec, names: RootNames) -> str:
     """Where a job writes, without secrets."""
     if spec.output is not None:
-        return path_text(spec.output)
+        return names.path(spec.output)
     return " ".join(mask_url(each) for each in spec.output_urls)
 
 
@@ -61,15 +57,15 @@ def masked(spec: JobSpec) -> JobSpec:
     )
 
 
-def failure_view(failure: Failure | None, spec: JobSpec | None = None) -> api.FailureView | None:
+def failure_view(failure: Failure | None, spec: JobSpec, names: RootNames) -> api.FailureView | None:
     """A failure; the telling line may quote a URL, or a media root of the job's `spec`."""
     if failure is None:
         return None
-    line = failure.line if spec is None else name_roots(failure.line, spec)
+    line = names.named(failure.line, spec)
     return api.FailureView(reason=failure.reason.value, line=mask_url(line), hint=mask_url(failure.hint))
 
 
-def job_view(row: JobRow, progress: Progress | None, phase: str, now_s: float) -> api.JobView:
+def job_view(row: JobRow, progress: Progress | None, phase: str, now_s: float, names: RootNames) -> api.JobView:
     """A job, without attempts and specification. Progress and phase are shown while an attempt can have them."""
     spec, state = row.spec, row.state
     shown = progress if state in (State.RUNNING, State.PAUSED, State.RESUMING) else None
@@ -81,8 +77,8 @@ def job_view(row: JobRow, progress: Progress | None, phase: str, now_s: float) -
         priority=priority_name(row.priority),
         scenario=row.scenario,
         classification=spec.classification,
-        input=input_text(spec),
-        output=output_text(spec),
+        input=input_text(spec, names),
+        output=output_text(spec, names),
         submitted=time_text(row.submitted_s),
         phase=phase if state is State.RUNNING else "",
         node=row.node,
@@ -96,7 +92,9 @@ def job_view(row: JobRow, progress: Progress | None, phase: str, now_s: float) -
         percent=_percent(state, shown),
         eta_s=shown.eta_s if shown and state is State.RUNNING else None,
         progress=shown,
-        failure=None if state is State.COMPLETED else failure_view(row.failure, spec),  # its attempts tell of theirs
+        failure=None
+        if state is State.COMPLETED
+        else failure_view(row.failure, spec, names),  # its attempts tell of theirs
         results=row.results,
         retry_of=spec.retry_of,
         traceparent=spec.traceparent,
@@ -116,7 +114,7 @@ def _percent(state: State, progress: Progress | None) -> float | None:
     return progress.percent if progress else None
 
 
-def attempt_view(row: AttemptRow) -> api.AttemptView:
+def attempt_view(row: AttemptRow, spec: JobSpec, names: RootNames) -> api.AttemptView:
     """One attempt, with what it is doing or how it ended."""
     return api.AttemptView(
         attempt=row.number,
@@ -125,13 +123,13 @@ def attempt_view(row: AttemptRow) -> api.AttemptView:
         started=time_text(row.started_s),
         ended=time_text(row.ended_s),
         how=row.how,
-        failure=failure_view(row.failure),
+        failure=failure_view(row.failure, spec, names),
         log_bytes=row.log_bytes,
     )
 
 
-def history_row(row: EventRow) -> api.HistoryRow:
-    """One row of history."""
+def history_row(row: EventRow, spec: JobSpec, names: RootNames) -> api.HistoryRow:
+    """One row of the history of a job."""
     return api.HistoryRow(
         seq=row.seq,
         at=time_text(row.at_s),
@@ -139,14 +137,14 @@ def history_row(row: EventRow) -> api.HistoryRow:
         attempt=row.attempt,
         after=state_name(row.after),
         kind=row.kind,
-        text=mask_url(row.text),
+        text=mask_url(names.named(row.text, spec)),
         before=None if row.before is None else state_name(row.before),
         node=row.node,
-        failure=failure_view(row.failure),
+        failure=failure_view(row.failure, spec, names),
     )
 
 
-def why(row: JobRow, explained: Why | None) -> api.Why:
+def why(row: JobRow, explained: Why | None, names: RootNames) -> api.Why:
     """Why a job is where it is: the rules' own words while it is open, its end when it has ended."""
     if explained is not None:
         sentence, hint, nodes = explained.sentence, explained.hint, dict(explained.nodes)
@@ -156,19 +154,11 @@ def why(row: JobRow, explained: Why | None) -> api.Why:
     return api.Why(
         job=row.number,
         state=state_name(row.state),
-        sentence=mask_url(name_roots(sentence, row.spec)),
+        sentence=mask_url(names.named(sentence, row.spec)),
         hint=mask_url(hint),
-        nodes={node: name_roots(text, row.spec) for node, text in nodes.items()},
+        ended=time_text(row.ended_s),
+        nodes={node: names.named(text, row.spec) for node, text in nodes.items()},
     )
-
-
-def name_roots(text: str, spec: JobSpec) -> str:
-    """What the rules say of media roots, whose identities are all they know, with the names that the job gave."""
-    for path in (spec.source.path, spec.output):
-        if path is not None:
-            text = text.replace(f"{path.root_id}:r", f"{path.root} (to read)")
-            text = text.replace(f"{path.root_id}:w", f"{path.root} (to write)")
-    return text
 
 
 _ENDED = {
@@ -181,8 +171,8 @@ _ENDED = {
 
 
 def _ending(row: JobRow) -> str:
-    """How a job ended, in a sentence."""
-    text = f"{_ENDED.get(row.state, 'it is ' + row.state.value)} at {time_text(row.ended_s)}"
+    """How a job ended, in a sentence; when, `Why.ended` says."""
+    text = _ENDED.get(row.state, f"it is {row.state.value}")
     if row.state is State.COMPLETED:
         return f"{text} on {row.node or 'its node'}, with attempt {row.attempt}"
     if row.failure is None:

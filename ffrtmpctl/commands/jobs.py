@@ -90,7 +90,7 @@ def why(args: Namespace, context: Context) -> int:
         context.document(reply.body)
         return Exit.DONE
     answer = reply.into(Why)
-    context.say(answer.sentence)
+    context.say(answer.sentence + (f" ({local_time(answer.ended)})" if answer.ended else ""))
     for node in sorted(answer.nodes):
         context.say(f"  {node}: {answer.nodes[node]}")
     if answer.hint:
@@ -113,8 +113,7 @@ def _change(row: HistoryRow) -> tuple[str, ...]:
     moved = row.after if row.before in (None, row.after) else f"{row.before} -> {row.after}"
     text = row.text or row.kind
     if row.failure is not None:
-        known = row.failure.reason in text
-        told = [part for part in ("" if known else row.failure.reason, row.failure.line) if part]
+        told = [part for part in (row.failure.reason, row.failure.line) if part and part not in text]
         text += f" ({': '.join(told)})" if told else ""
     return local_time(row.at), str(row.attempt or ""), moved, row.node, text
 
@@ -180,6 +179,12 @@ def tell_done(context: Context, subject: str, body: bytes, verb: str) -> None:
         context.line(body)
         return
     done = decode(body, Done)
-    context.say(f"{subject}: {done.detail or done.state or verb}")
+    context.say(about(subject, done.detail or done.state or verb))
     if done.hint:
         context.say(f"  {done.hint}")
+
+
+def about(subject: str, text: str) -> str:
+    """A sentence about "job 42", which is named once: the master's sentences mostly name it already."""
+    kind = subject.partition(" ")[0]
+    return text if text.startswith(f"{kind} ") else f"{subject}: {text}"

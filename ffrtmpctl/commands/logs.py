@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
-from collections.abc import Callable
 
 from ffrtmp.api import LOG_CUT, JobView
 from ffrtmp.errors import Exit, FarmError
 
 from ..client import Master, NoMaster, Quiet, Refusal, Stream, path_of
 from ..context import Context
+from ..loglines import LogOut, log_out
 from ..patience import Patience
 from ..telling import ended, headline
 from ..watch import PAUSE_S, QUIET_S, events
@@ -18,8 +18,6 @@ from ..watch import PAUSE_S, QUIET_S, events
 INTERRUPTED = 130
 _CUT = re.compile(re.escape(LOG_CUT.encode()).replace(b"%d", rb"(\d+)"))
 _CUT_MAX = len(LOG_CUT) + 20
-# What would steer a terminal: all control characters but tab and newline. Files get every byte as it is.
-_STEERING = bytes(code for code in (*range(32), 127) if code not in (9, 10))
 
 
 class Place:
@@ -44,49 +42,40 @@ class Place:
 
 def logs(args: Namespace, context: Context) -> int:
     """The log of one attempt, or with --follow of all that are still to come."""
-    write = _writer(context)
+    out = log_out(context)
     if args.follow:
         try:
-            _Follower(context, args, write).follow()
+            _Follower(context, args, out).follow()
         except KeyboardInterrupt:
             context.note(f"job {args.job} goes on; `ffrtmpctl jobs cancel {args.job}` ends it")
             return INTERRUPTED
+        finally:
+            out.end()
         return Exit.DONE
     empty = True
     query = {"attempt": args.attempt, "tail": args.tail}
     with context.master.stream(path_of("jobs", args.job, "logs"), query, quiet_s=context.master.timeout_s) as stream:
+        out.attempt(_number(stream.header("Log-Attempt")))
         for data in stream.chunks():
-            write(data)
+            out.write(data)
             empty = False
+    out.end()
     if empty and args.tail != 0:
         view = context.master.get(path_of("jobs", args.job), JobView)
         context.note(f"there is no log yet: {headline(view)}")
     return Exit.DONE
 
 
-def _writer(context: Context) -> Callable[[bytes], None]:
-    """Where bytes go: the binary side of the output, at once, and made harmless for a terminal."""
-    context.out.flush()
-    raw = context.out.buffer
-    terminal = context.out.isatty()
-
-    def write(data: bytes) -> None:
-        raw.write(data.translate(None, _STEERING) if terminal else data)
-        raw.flush()
-
-    return write
-
-
 class _Follower:
     """Follows one attempt after the other, and after each break goes on where it was."""
 
-    def __init__(self, context: Context, args: Namespace, write: Callable[[bytes], None]) -> None:
+    def __init__(self, context: Context, args: Namespace, out: LogOut) -> None:
         self._master: Master = context.master
         self._context = context
         self._job: str = args.job
         self._only: int | None = args.attempt
         self._tail: int | None = args.tail
-        self._write = write
+        self._out = out
         self._patience = Patience(context.note, sleep=context.master.sleep)
         self._place: Place | None = None  # None: nothing of this attempt was read
 
@@ -132,6 +121,7 @@ class _Follower:
             with self._master.stream(path_of("jobs", self._job, "logs"), query, quiet_s=QUIET_S) as stream:
                 answered = True
                 self._patience.answered()
+                self._out.attempt(attempt)
                 self._take(stream)
             return True
         except Quiet as error:
@@ -143,10 +133,10 @@ class _Follower:
 
     def _take(self, stream: Stream) -> None:
         if self._place is None:
-            self._place = Place(_offset(stream.header("Log-Offset")))
+            self._place = Place(_number(stream.header("Log-Offset")))
         self._tail = None  # a later attempt is shown from its start
         for data in stream.chunks():
-            self._write(data)
+            self._out.write(data)
             self._place.passed(data)
 
     def _view(self) -> JobView:
@@ -166,9 +156,9 @@ class _Follower:
         raise AssertionError("the events of a job end with its end")
 
 
-def _offset(header: str) -> int:
+def _number(header: str) -> int:
     if header.isascii() and header.isdigit():
         return int(header)
     if header:
-        raise FarmError("the master does not say where in the log its answer begins")
+        raise FarmError("the master does not say which part of which log its answer is")
     return 0

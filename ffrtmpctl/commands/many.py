@@ -13,7 +13,7 @@ from ffrtmp.errors import Exit, FarmError
 from ..client import decode, path_of
 from ..context import Context
 from ..parser_jobs import needs_choice
-from .jobs import each, tell_done
+from .jobs import about, each, tell_done
 
 COUNTED = 1000  # how many jobs are looked at before asking
 
@@ -42,7 +42,7 @@ def _one(context: Context, job: str, verb: str) -> None:
     if context.json:
         context.line(reply.body)
         return
-    for made in reply.into(Submitted).jobs:
+    for made in reply.into(Submitted).items:
         context.say(f"job {made.job} is job {job} again, {made.state}" + (f": {made.reason}" if made.reason else ""))
 
 
@@ -70,6 +70,6 @@ def _tell(context: Context, answer: Many, args: Namespace) -> int:
         context.say(f"{count} job{'' if count == 1 else 's'} {done}")
         if count + len(answer.refused) >= args.limit:
             context.note(f"that was --limit {args.limit}; there may be more")
-    for job, reason in answer.refused.items():
-        context.note(f"job {job}: {reason}")
+        for job, reason in answer.refused.items():
+            context.note(about(f"job {job}", reason))
     return Exit.REFUSED if answer.refused else Exit.DONE

@@ -45,7 +45,7 @@ FIELDS = {
 def submit(args: Namespace, context: Context) -> int:
     """One job, or a batch from a file."""
     if args.batch is not None:
-        return _send(args, context, {"jobs": _batch(args)})
+        return _send(args, context, {"items": _batch(args)})
     if not args.scenario:
         hint = "`ffrtmpctl scenarios list` shows them; for plain ffmpeg arguments there is `ffrtmpctl jobs run`"
         raise FarmError("which scenario? give --scenario NAME", hint=hint, code=Exit.USAGE)
@@ -97,7 +97,7 @@ def _send(args: Namespace, context: Context, body: object) -> int:
     """Submit, once for certain: the key makes the master answer a repetition with what it did the first time."""
     key = args.idempotency_key or str(uuid.uuid4())
     reply = context.master.call("POST", "/v1/jobs", body=body, headers={"Idempotency-Key": key}, repeatable=True)
-    jobs = reply.into(Submitted).jobs
+    jobs = reply.into(Submitted).items
     if context.json and not args.wait:
         context.document(reply.body)
     if not context.json:

@@ -33,6 +33,7 @@ from ffrtmp_master.api.server import Server
 from ffrtmp_master.api.watch import Watchers
 from ffrtmp_master.live import LiveFarm, Told
 from ffrtmp_master.refusal import Refusal
+from ffrtmp_master.root_names import RootNames
 from ffrtmp_master.rows import AuditRow, StoreRefused
 from ffrtmp_master.store import Store
 from ffrtmp_master.submit import PreparedJob
@@ -129,7 +130,7 @@ class Desk:
             await ready
         self._request += 1
         event = ev.Submit(self._request, tuple(each.new for each in jobs))
-        self.turn(Input(event, asked=Asked(tuple(jobs), caller.label, idempotency)))
+        self.turn(Input(event, asked=Asked(tuple(jobs), caller.label, idempotency, RootNames.of(self.live.roots()))))
         return self.outcomes[self._request]
 
     async def request(self, make: Callable[[int], ev.UserEvent], caller: Caller) -> Answer:
@@ -208,7 +209,7 @@ class Desktop:
         """The one job of an accepted submission."""
         said = self.call("POST", "/v1/jobs", {"scenario": "720p-h264", **fields})
         assert said.status == 201, said.body
-        return said.json["jobs"][0]
+        return said.json["items"][0]
 
     @contextmanager
     def stream(self, target: str) -> Iterator[HTTPResponse]:

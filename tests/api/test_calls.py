@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import msgspec
 import pytest
-from api.desk import CAPACITY, Desktop, served
+from api.desk import CAPACITY, ROOT, Desktop, served
 
+from ffrtmp import wire
 from ffrtmp.farm.job import Failure, Reason
 from ffrtmp.spec import Progress
 from ffrtmp_master.api.call import Bounds
@@ -51,11 +53,11 @@ def test_a_job_without_output_is_told_the_name_that_it_gets(master: Desktop) -> 
 
 def test_a_batch_is_accepted_whole_or_not_at_all(master: Desktop) -> None:
     good, bad = {"scenario": "probe", "input": "srv:a.mov"}, {"scenario": "probe", "input": "srv:../a"}
-    refused = master.call("POST", "/v1/jobs", {"jobs": [good, good, bad]})
+    refused = master.call("POST", "/v1/jobs", {"items": [good, good, bad]})
     assert (refused.status, refused.json["detail"].split(":")[0]) == (422, "job 3 of 3")
     assert master.get("/v1/jobs").json["items"] == []
-    accepted = master.call("POST", "/v1/jobs", {"jobs": [good] * 250})
-    assert [each["job"] for each in accepted.json["jobs"]] == list(range(1, 251))
+    accepted = master.call("POST", "/v1/jobs", {"items": [good] * 250})
+    assert [each["job"] for each in accepted.json["items"]] == list(range(1, 251))
 
 
 def test_two_open_jobs_may_not_name_one_output(master: Desktop) -> None:
@@ -63,7 +65,7 @@ def test_two_open_jobs_may_not_name_one_output(master: Desktop) -> None:
     refused = master.call("POST", "/v1/jobs", {"scenario": "720p-h264", "output": "srv:a.mp4"})
     assert (refused.status, "job 1" in refused.json["detail"]) == (409, True)
     both = {"scenario": "720p-h264", "output": "srv:b.mp4"}
-    assert master.call("POST", "/v1/jobs", {"jobs": [both, both]}).status == 409
+    assert master.call("POST", "/v1/jobs", {"items": [both, both]}).status == 409
 
 
 def test_a_strict_job_that_nobody_can_run_is_rejected_with_the_reason(master: Desktop) -> None:
@@ -87,7 +89,7 @@ def test_a_store_that_refuses_is_503_with_the_reason_and_nothing_is_accepted(mas
     assert (refused.status, "the disk is full" in refused.json["detail"]) == (503, True)
     master.desk.before_submit = lambda: None
     accepted = master.call("POST", "/v1/jobs", {"scenario": "probe"}, {"Idempotency-Key": "k"})
-    assert (accepted.status, accepted.json["jobs"][0]["job"]) == (201, 1)
+    assert (accepted.status, accepted.json["items"][0]["job"]) == (201, 1)
 
 
 # ---- idempotency -----------------------------------------------------------------------------------------------------
@@ -258,7 +260,7 @@ def test_retry_makes_a_new_job_of_one_that_failed_and_of_no_other(master: Deskto
     assert master.call("POST", "/v1/jobs/1/retry").status == 409
     master.call("POST", "/v1/jobs/1/cancel")
     retried = master.call("POST", "/v1/jobs/1/retry")
-    assert (retried.status, retried.json["jobs"][0]["job"]) == (201, 2)
+    assert (retried.status, retried.json["items"][0]["job"]) == (201, 2)
     view = master.get("/v1/jobs/2").json
     assert (view["retry_of"], view["output"], view["priority"]) == (1, "srv:a.mp4", "high")
     assert master.call("POST", "/v1/jobs/1/retry").status == 409, "its output is taken by job 2"
@@ -370,7 +372,59 @@ def test_every_call_that_changes_something_is_audited_with_its_outcome(master: D
 def test_p12_a_batch_beyond_its_bound_is_refused() -> None:
     with served(bounds=Bounds(batch=3, body_bytes=2000)) as master:
         job = {"scenario": "probe"}
-        assert master.call("POST", "/v1/jobs", {"jobs": [job] * 4}).status == 422
-        assert master.call("POST", "/v1/jobs", {"jobs": []}).status == 422
-        large = master.call("POST", "/v1/jobs", {"jobs": [{**job, "note": "x" * 900}] * 3})
+        assert master.call("POST", "/v1/jobs", {"items": [job] * 4}).status == 422
+        assert master.call("POST", "/v1/jobs", {"items": []}).status == 422
+        large = master.call("POST", "/v1/jobs", {"items": [{**job, "note": "x" * 900}] * 3})
         assert (large.status, "2000 bytes" in large.json["detail"]) == (413, True)
+
+
+# ---- media roots that share a name -----------------------------------------------------------------------------------
+
+
+def test_a_path_is_shown_with_its_node_while_the_name_alone_has_several_meanings(master: Desktop) -> None:
+    first = master.submit(input="srv:in.mov", output="srv:out.mp4")
+    assert (first["input"], first["output"]) == ("srv:in.mov", "srv:out.mp4")
+    other = wire.RootFact(name="srv", identity="33333333-3333-4333-8333-333333333333", path="/mnt/other")
+    master.do(lambda: master.desk.node("b", msgspec.structs.replace(CAPACITY, roots=(other,)), "127.0.0.2"))
+    told = master.submit(input="srv@b:in.mov", output="srv@b:out.mp4")
+    assert (told["input"], told["output"]) == ("srv@b:in.mov", "srv@b:out.mp4")
+    listed = master.get("/v1/jobs").json["items"]
+    assert [job["output"] for job in listed] == ["srv@b:out.mp4", "srv@a:out.mp4"]
+    for job, node in ((1, "a"), (2, "b")):
+        view = master.get(f"/v1/jobs/{job}").json
+        assert (view["input"], view["output"]) == (f"srv@{node}:in.mov", f"srv@{node}:out.mp4")
+    pasted = master.submit(input=view["output"], output="srv@b:again.mp4")
+    assert master.get(f"/v1/jobs/{pasted['job']}").json["spec"]["source"]["path"]["root_id"] == other.identity
+    unknown = master.call("POST", "/v1/jobs", {"scenario": "probe", "input": "elsewhere:x.mov"}).json
+    assert "srv@a (/srv/ffrtmp), srv@b (/mnt/other)" in unknown["hint"] and "ROOT@NODE:path" in unknown["hint"]
+
+
+def test_reasons_and_history_name_media_roots_and_no_identities(master: Desktop) -> None:
+    nas = wire.RootFact(name="nas", identity="22222222-2222-4222-8222-222222222222", path="/nas")
+    master.do(lambda: master.desk.node("b", msgspec.structs.replace(CAPACITY, roots=(nas,)), "127.0.0.2"))
+    job = master.submit(input="nas:in.mov", output="srv:out.mp4", strict=True)
+    assert job["state"] == "rejected"
+    for view in ("", "/history", "/why"):
+        shown = master.get(f"/v1/jobs/{job['job']}{view}").json
+        shown.pop("spec", None)  # the specification is what the node gets, identities and all
+        assert "nas (to read)" in str(shown) or not view, shown
+        assert nas.identity not in str(shown) and ROOT.identity not in str(shown)
+    waits = master.submit(input="nas:in.mov", output="srv:other.mp4")["job"]
+    why = master.get(f"/v1/jobs/{waits}/why").json
+    assert why["nodes"] == {"a": "it has no media root nas (to read)", "b": "it has no media root srv (to write)"}
+    assert why["sentence"] == "it waits because no known node could run it"
+
+
+def test_an_end_has_its_time_beside_the_sentence(master: Desktop) -> None:
+    master.submit(output="srv:a.mp4", labels=["nobody"])
+    master.call("POST", "/v1/jobs/1/cancel")
+    why = master.get("/v1/jobs/1/why").json
+    assert why["sentence"] == "it was canceled" and why["ended"] == master.get("/v1/jobs/1").json["ended"]
+
+
+@pytest.mark.parametrize(
+    ("query", "meant"), [("state=runing", "running"), ("queue=defualt", "default"), ("stat=open", "state")]
+)
+def test_a_word_that_is_nearly_right_is_answered_with_the_right_one(master: Desktop, query: str, meant: str) -> None:
+    refused = master.get(f"/v1/jobs?{query}")
+    assert (refused.status, f"did you mean {meant}?" in refused.json["hint"]) == (400, True)

@@ -61,7 +61,7 @@ def serves(master: Desktop) -> bool:
         (b"null", 422),
         (b"[" * 50_000, 422),
         (b'{"scenario":' * 8_000, 400),
-        (b'{"jobs":' + b"[" * 50_000, 400),
+        (b'{"items":' + b"[" * 50_000, 400),
         (b'{"cpu_milli": 1e999}', 422),
         (b'{"scenario": "probe", "cpu_milli": 99999999999999999999999}', 422),
         (b'{"scenario": "probe", "input": "srv:\\u0000"}', 422),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import subprocess
+import time
 import tomllib
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from ctl.conftest import PROGRAM, Ctl, a_job
 from ctl.peer import Peer, gives, problem
 
-from ffrtmp import api, spec
+from ffrtmp import __version__, api, spec
 from ffrtmpctl.parser import build_parser
 from ffrtmpctl.values import duration_s, since
 
@@ -37,7 +38,7 @@ def test_jobs_list_is_a_table_with_a_line_for_each_job(ctl: Ctl, peer: Peer):
 def test_all_pages_are_one_list(ctl: Ctl, peer: Peer):
     pages = [gives(api.Page(items=(a_job(job=n),), next=str(n) if n > 1 else "")) for n in (3, 2, 1)]
     peer.on("GET /v1/jobs", *pages)
-    listed = json.loads(ctl("list", "--all", "--output", "json").out)
+    listed = json.loads(ctl("list", "--all", "--format", "json").out)
     assert [job["job"] for job in listed["items"]] == [3, 2, 1] and not listed.get("next")
     assert [asked.query.get("after") for asked in peer.asked] == [None, "3", "2"]
 
@@ -81,6 +82,36 @@ def test_why_and_history_and_sla_are_told_in_sentences(ctl: Ctl, peer: Peer):
     assert ctl("jobs", "sla").out == "no production job has ended\n"
 
 
+def test_an_end_is_told_in_local_time_and_in_utc_to_programs(ctl: Ctl, peer: Peer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        peer.on(
+            "GET /v1/jobs/42/why", gives(api.Why(42, "completed", "it completed", ended="2026-01-31T12:00:00.000Z"))
+        )
+        assert ctl("jobs", "why", 42).out == "it completed (2026-01-31 21:00:00)\n"
+        assert json.loads(ctl("jobs", "why", 42, "--json").out)["ended"] == "2026-01-31T12:00:00.000Z"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_a_reason_stands_once_in_a_line_of_history(ctl: Ctl, peer: Peer):
+    failure = api.FailureView(reason="capability_mismatch", line="a: it has no label x")
+    text = "no known node could run it: a: it has no label x"
+    row = api.HistoryRow(1, "2026-01-31T12:00:00Z", 42, 0, "rejected", "rejected", text, failure=failure)
+    peer.on("GET /v1/jobs/42/history", gives(api.Page(items=(row,))))
+    out = ctl("jobs", "history", 42).out
+    assert out.count("it has no label x") == 1 and out.endswith("(capability_mismatch)\n")
+
+
+def test_a_job_that_the_answer_names_is_named_once(ctl: Ctl, peer: Peer):
+    peer.on("POST /v1/jobs/14/pause", gives(api.Done(detail="job 14 is paused", job=14)))
+    assert ctl("jobs", "pause", 14).out == "job 14 is paused\n"
+    peer.on("POST /v1/jobs/cancel", gives(api.Many(done=(), refused={"3": "job 3 is publishing its output"}), 202))
+    assert ctl("jobs", "cancel", "--queue", "batch", "--yes").err == "job 3 is publishing its output\n"
+
+
 @pytest.mark.parametrize("verb", ["stop", "pause", "resume", "cancel"])
 def test_an_order_goes_to_each_job_that_is_named(ctl: Ctl, peer: Peer, verb: str):
     for job in (1, 2):
@@ -95,7 +126,7 @@ def test_an_update_changes_what_is_named_only(ctl: Ctl, peer: Peer):
 
 
 def test_a_retried_job_is_a_new_one(ctl: Ctl, peer: Peer):
-    made = api.Submitted(jobs=(api.SubmittedJob(job=9, uuid="u", state="queued"),))
+    made = api.Submitted(items=(api.SubmittedJob(job=9, uuid="u", state="queued"),))
     peer.on("POST /v1/jobs/4/retry", gives(made, 201))
     assert ctl("jobs", "retry", 4).out == "job 9 is job 4 again, queued\n"
 
@@ -205,10 +236,17 @@ def test_version_tells_both_and_needs_no_master(ctl: Ctl, peer: Peer):
     assert json.loads(ctl("version", "--json").out)["master"]["version"] == "0.9"
 
 
+@pytest.mark.parametrize("program", ["ffrtmpctl", "ffrtmp-master", "ffrtmp-agent"])
+def test_every_program_tells_its_version(program: str):
+    command = [PROGRAM.with_name(program), "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    assert (done.stdout, done.stderr) == (f"{program} {__version__}\n", "")
+
+
 def test_recommended_settings_need_no_master_and_can_be_used_as_they_are(ctl: Ctl):
     settings = tomllib.loads(ctl("config", "recommend", "--format", "toml").out)
     assert {"cpu", "memory", "max_concurrent_jobs"} <= set(settings)
-    assert json.loads(ctl("config", "recommend", "--output", "json").out)["settings"]
+    assert json.loads(ctl("config", "recommend", "--format", "json").out)["settings"]
     assert "FFRTMP_AGENT_CPU=" in ctl("config", "recommend", "--format", "env").out
     assert "max_concurrent_jobs = " in ctl("config", "recommend").out
 

@@ -161,6 +161,46 @@ def test_wrong_usage_is_one_line_with_a_hint_and_exit_code_2(ctl: Ctl, peer: Pee
     assert "secret" not in what.replace("a secret does not", "")
 
 
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("jbos list", "did you mean jobs? see `ffrtmpctl --help`"),
+        ("jobs lst", "did you mean list? see `ffrtmpctl jobs --help`"),
+        ("jobs submit --scenrio x", "did you mean --scenario? see `ffrtmpctl jobs submit --help`"),
+        ("submit --inptu=x", "did you mean --input? see `ffrtmpctl submit --help`"),
+        ("jobs list --queue defualt", "did you mean default? see `ffrtmpctl jobs list --help`"),
+        ("jobs status 1 2", "see `ffrtmpctl jobs status --help`"),
+        ("jobs submit --memory lots", "see `ffrtmpctl jobs submit --help`"),
+        ("jobs status", "see `ffrtmpctl jobs status --help`"),
+        ("nodes list --output json", "--json; see `ffrtmpctl nodes list --help`"),
+    ],
+)
+def test_wrong_usage_leads_to_the_commands_own_help_and_to_the_word_that_was_meant(
+    ctl: Ctl, peer: Peer, words: str, hint: str
+):
+    run = ctl(*words.split())
+    assert run.code == 2 and told(run.err)[1].endswith(hint), run.err
+
+
+def test_with_json_an_error_is_a_problem_document_on_one_line_with_the_same_exit_code(ctl: Ctl, peer: Peer):
+    peer.on("GET /v1/jobs/7", problem(409, "two\x7f\u202e", "write one of them", ("a:x", "b:x")))
+    run = ctl("jobs", "status", 7, "--json")
+    (line,) = run.err.splitlines()
+    assert (run.code, run.out, line.isascii() and line.isprintable()) == (4, "", True)
+    known = {"title": "refused", "status": 409, "detail": "two\x7f\u202e", "hint": "write one of them"}
+    assert json.loads(line) == {**known, "choices": ["a:x", "b:x"]}
+    for words, code, status in (
+        (("jobs", "status", "--format", "json"), 2, 400),
+        (("--format=json", "jobs", "list", "--stat", "x"), 2, 400),
+        (("jobs", "list", "--json", "--master", "/nowhere"), 5, 503),
+    ):
+        run = ctl(*words)
+        assert run.code == code and json.loads(run.err)["status"] == status and json.loads(run.err)["hint"]
+    peer.on("POST /v1/jobs/1/pause", problem(409, "job 1 has ended")).on("POST /v1/jobs/2/pause", gives(Done(job=2)))
+    run = ctl("jobs", "pause", 1, 2, "--json")
+    assert run.code == 4 and json.loads(run.err)["detail"] == "job 1 has ended" and json.loads(run.out) == {"job": 2}
+
+
 def test_one_of_several_jobs_that_is_refused_does_not_keep_the_others_from_being_paused(ctl: Ctl, peer: Peer):
     peer.on("POST /v1/jobs/1/pause", gives(Done(state="paused", job=1), 202))
     peer.on("POST /v1/jobs/2/pause", problem(409, "job 2 has ended"))

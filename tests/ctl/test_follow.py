@@ -55,7 +55,7 @@ def test_following_goes_on_over_a_broken_connection_and_tells_nothing_twice(ctl:
 def test_following_in_json_gives_each_change_once_on_a_line(ctl: Ctl, peer: Peer):
     running = a_job(node="a")
     peer.on(JOB, gives(running)).on(EVENTS, events(running, running, cut=True), events(running, DONE))
-    run = ctl("status", 42, "--wait", "--output", "json")
+    run = ctl("status", 42, "--wait", "--format", "json")
     assert [json.loads(line)["state"] for line in run.out.splitlines()] == ["running", "completed"]
 
 
@@ -179,6 +179,29 @@ def test_following_a_log_goes_on_with_the_next_attempt_from_its_start(ctl: Ctl, 
     assert (run.out, run.err) == ("first try\nsecond try\n", "attempt 2 on b\n")
     asked = [(each.query["attempt"], each.query.get("offset")) for each in peer.asked if each.path.endswith("/logs")]
     assert asked == [("1", None), ("1", "10"), ("2", None), ("2", "11")]
+
+
+def test_a_log_in_json_is_one_object_a_line_and_tells_attempts_and_cuts(ctl: Ctl, peer: Peer):
+    text = [b"one \xff\x1b\n\nt", b"wo", log_cut(4096)[:9], log_cut(4096)[9:], b"three\n", log_cut(7), b"no end"]
+    peer.on(LOGS, streams(text, Log_Attempt="3"))
+    run = ctl("logs", 42, "--json")
+    assert run.err == "" and [json.loads(line) for line in run.out.splitlines()] == [
+        {"attempt": 3, "text": "one \ufffd\x1b"},
+        {"attempt": 3, "text": ""},
+        {"attempt": 3, "text": "two"},
+        {"attempt": 3, "cut_bytes": 4096},
+        {"attempt": 3, "text": "three"},
+        {"attempt": 3, "cut_bytes": 7},
+        {"attempt": 3, "text": "no end"},
+    ]
+
+
+def test_a_followed_log_in_json_says_which_attempt_each_line_is_of(ctl: Ctl, peer: Peer):
+    peer.on(JOB, gives(a_job(attempt=1)), gives(a_job(attempt=2, node="b")), gives(a_job(state="completed", attempt=2)))
+    parts = streams([b"first"], Log_Offset="0"), streams([b" try"]), streams([b"second\n"], Log_Offset="0"), streams([])
+    peer.on(LOGS, *parts)
+    told = [json.loads(line) for line in ctl("logs", 42, "--follow", "--format", "json").out.splitlines()]
+    assert told == [{"attempt": 1, "text": "first try"}, {"attempt": 2, "text": "second"}]
 
 
 def test_following_one_attempt_ends_with_it(ctl: Ctl, peer: Peer):

@@ -20,7 +20,7 @@ ROUTE = "POST /v1/jobs"
 
 def made(*numbers: int, state: str = "queued", reason: str = "") -> Submitted:
     return Submitted(
-        jobs=tuple(
+        items=tuple(
             SubmittedJob(job=number, uuid=f"u{number}", state=state, input="m:in", output="m:out", reason=reason)  # type: ignore[arg-type]
             for number in numbers
         )
@@ -33,7 +33,7 @@ def sent(peer: Peer) -> Submission:
 
 
 def sent_batch(peer: Peer) -> list[Submission]:
-    return msgspec.convert(peer.asked[-1].json["jobs"], list[Submission])
+    return msgspec.convert(peer.asked[-1].json["items"], list[Submission])
 
 
 @pytest.fixture
@@ -105,10 +105,10 @@ def test_plain_arguments_reach_the_master_as_they_were_written(ctl: Ctl, taking:
     assert (sent(taking).scenario, sent(taking).output) == ("", "a:c")
 
 
-def test_json_is_chosen_before_or_after_the_command_while_output_is_the_path(ctl: Ctl, taking: Peer):
+def test_json_is_chosen_before_or_after_the_command(ctl: Ctl, taking: Peer):
     base = ("submit", "--scenario", "x", "--output", "a:b")
-    for words in (("--output", "json", *base), (*base, "--json"), (*base, "--format", "json"), ("--json", *base)):
-        assert json.loads(ctl(*words).out)["jobs"][0]["job"] == 1
+    for words in (("--format", "json", *base), (*base, "--json"), (*base, "--format", "json"), ("--json", *base)):
+        assert json.loads(ctl(*words).out)["items"][0]["job"] == 1
         assert sent(taking).output == "a:b"
 
 
@@ -147,6 +147,18 @@ def test_a_list_of_inputs_becomes_one_batch_with_an_output_each(
     assert [job.output for job in jobs] == ["out:1-one.mp4", "out:2-two.b.mp4", "out:3-three.mp4"]
     assert {(job.scenario, job.queue) for job in jobs} == {("batch", "batch")}
     assert len(taking.asked) == 1
+
+
+def test_empty_lines_and_lines_that_begin_with_a_hash_are_passed_over(ctl: Ctl, taking: Peer, tmp_path: Path):
+    file = tmp_path / "list"
+    file.write_text("# tonight\n\nmedia:#1.mov\n   # not this one\nmedia:b.mov\n")
+    ctl("submit", "--scenario", "x", "--from", file, "--output", "out:{index}-{stem}.mp4")
+    assert [job.output for job in sent_batch(taking)] == ["out:1-#1.mp4", "out:2-b.mp4"]
+    file.write_text('# tonight\n{"scenario": "y", "input": "a:1.mov"}\n#{"scenario": "z"}\n')
+    ctl("submit", "--from", file)
+    assert [job.scenario for job in sent_batch(taking)] == ["y"]
+    file.write_text("# nothing\n")
+    assert "is empty" in ctl("submit", "--scenario", "x", "--from", file, "--output", "o:{stem}").err
 
 
 def test_a_file_of_submissions_says_what_the_flags_do_not(ctl: Ctl, taking: Peer, tmp_path: Path):

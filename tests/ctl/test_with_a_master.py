@@ -22,7 +22,7 @@ def farm(socket: Path) -> Iterator[RunningMaster]:
 def submitted(ctl: Ctl, *words: object) -> int:
     run = ctl("submit", "--scenario", "720p-h264", "--generate", "64x64@5:1", "--json", *words)
     assert run.code == 0, run.err
-    return int(json.loads(run.out)["jobs"][0]["job"])
+    return int(json.loads(run.out)["items"][0]["job"])
 
 
 def test_a_job_is_submitted_listed_explained_changed_canceled_and_tried_again(ctl: Ctl, farm: RunningMaster):

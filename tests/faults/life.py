@@ -189,7 +189,7 @@ class _Village:
         def taken() -> int:
             status, answer = self._ask("POST", "/v1/jobs", body, "once")
             assert status in (0, 201, 503), f"the submission was answered {status}: {answer}"
-            return int(answer["jobs"][0]["job"]) if status == 201 else 0
+            return int(answer["items"][0]["job"]) if status == 201 else 0
 
         return self._until("the submission to be taken", taken)
 

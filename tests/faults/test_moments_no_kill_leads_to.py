@@ -33,7 +33,7 @@ def test_p1_users_hold_release_and_cancel_jobs_that_wait_and_that_run(tell: Tell
         story.agent("a")
         lonely = {"scenario": "720p-h264", "output": "media:x.mp4", "labels": ["nowhere"], "strict": True}
         status, answer = farm.api("POST", "/v1/jobs", lonely)
-        assert (status, answer["jobs"][0]["state"]) == (201, "rejected")
+        assert (status, answer["items"][0]["state"]) == (201, "rejected")
 
         farm.ctl("queues", "pause", "batch", check=True)
         first, second = story.copy("short", "--queue", "batch"), story.copy("short", "--queue", "batch")

@@ -76,9 +76,9 @@ def test_p12_a_batch_of_more_outputs_than_one_question_holds_is_taken(tmp_path: 
         with rogue(farm) as node:
             node.come_in(capacity=msgspec.structs.replace(CAPACITY, slots=0))
             jobs = [{"scenario": "probe", "input": "media:in.mov", "output": f"media:{n}.json"} for n in range(10_001)]
-            status, answer = farm.api("POST", "/v1/jobs", {"jobs": jobs})
-            assert (status, len(answer["jobs"])) == (201, 10_001)
-            assert farm.api("POST", "/v1/jobs", {"jobs": jobs[-2:]})[0] == 409
+            status, answer = farm.api("POST", "/v1/jobs", {"items": jobs})
+            assert (status, len(answer["items"])) == (201, 10_001)
+            assert farm.api("POST", "/v1/jobs", {"items": jobs[-2:]})[0] == 409
 
 
 def test_p11_nobody_is_lost_whose_sign_of_life_waits_for_its_turn() -> None:

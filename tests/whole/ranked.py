@@ -49,9 +49,9 @@ def submit(farm: Farm, ranks: Sequence[dict[str, str]], name: str) -> list[int]:
     """Submit a job of each rank as one batch; their numbers."""
     common = {"scenario": "probe", "input": "media:speck.mkv"}
     jobs = [{**common, "output": f"media:{name}/{index}.json", **rank} for index, rank in enumerate(ranks)]
-    status, answer = farm.api("POST", "/v1/jobs", {"jobs": jobs})
+    status, answer = farm.api("POST", "/v1/jobs", {"items": jobs})
     assert status == 201, answer
-    return [int(job["job"]) for job in answer["jobs"]]
+    return [int(job["job"]) for job in answer["items"]]
 
 
 def completed(farm: Farm, numbers: Sequence[int], deadline_s: float) -> None:

@@ -127,6 +127,26 @@ def test_a_node_that_is_removed_is_gone_from_the_list_and_its_key_is_refused(far
     assert farm.ctl("nodes", "describe", "gone").returncode == 3
 
 
+def test_two_hosts_that_call_different_folders_media_are_told_apart_by_their_names(farm: Farm) -> None:
+    own = farm.folder / "own"
+    own.mkdir()
+    shutil.copyfile(farm.media / "in.mkv", own / "in.mkv")
+    farm.start_agent("other", media=own)
+    words = ("jobs", "submit", "--scenario", "probe", "--input")
+    refused = farm.ctl(*words, "media:in.mkv", "--output", "media:x.json")
+    assert refused.returncode == REFUSED and "media@a:in.mkv, media@other:in.mkv" in refused.stderr
+    run = farm.ctl(*words, "media@other:in.mkv", "--output", "media@other:x.json", "--wait", check=True)
+    first, *_, last = run.stdout.splitlines()
+    assert first.endswith("media@other:in.mkv -> media@other:x.json") and "completed: media@other:x.json" in last
+    assert (own / "x.json").exists() and not (farm.media / "x.json").exists()
+    assert "media@other:x.json" in farm.ctl("jobs", "list").stdout
+    hint = farm.ctl(*words, "elsewhere:in.mkv").stderr
+    assert f"media@a ({farm.media}), media@other ({own})" in hint and "ROOT@NODE:path" in hint
+    farm.agents["other"].kill()
+    farm.ctl("nodes", "remove", "other", "--force", check=True)
+    assert "media@" not in farm.ctl("jobs", "list").stdout, "without it the name has one meaning"
+
+
 def test_a_job_runs_only_where_its_media_root_its_memory_and_its_cores_are(farm: Farm) -> None:
     vault = farm.folder / "vault"
     vault.mkdir()

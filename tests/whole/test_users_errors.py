@@ -52,7 +52,12 @@ def test_each_kind_of_error_is_one_line_with_a_hint_and_has_its_exit_code_and_de
 def test_plain_arguments_are_refused_where_no_node_takes_them_and_where_they_open_other_files(farm: Farm) -> None:
     run = ("jobs", "run", "--input", "media:text.mp4", "--output", "media:r.mkv")
     strict = farm.ctl(*run, "--strict", "--", "-i", "{input}", "{output}")
-    assert strict.returncode == REFUSED and "rejected" in strict.stdout and "run" in strict.stdout
+    assert strict.returncode == REFUSED and "rejected" in strict.stdout and "setting allow_run is off" in strict.stdout
+    number = strict.stdout.split()[1]
+    assert farm.ctl("jobs", "history", number).stdout.count("allow_run") == 1, "said once"
+    waiting = str(farm.run("media:text.mp4", "media:r.mkv", "-i", "{input}", "{output}"))
+    assert "the setting allow_run is off on all nodes" in farm.ctl("jobs", "why", waiting).stdout
+    farm.ctl("jobs", "cancel", waiting, check=True)
     waits = farm.submit("--scenario", "probe", "--input", "media:text.mp4", "--output", "media:p.json")
     farm.wait(waits, "failed", "completed")
     for engine in (("-i", "{input}", "-i", "/etc/passwd"), ("-i", "{input}", "-vf", "movie=/etc/passwd")):

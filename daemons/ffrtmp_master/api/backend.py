@@ -20,6 +20,7 @@ from ffrtmp.farm.node import Node
 from ffrtmp.farm.why import Why
 from ffrtmp.spec import Progress, Recipe
 
+from ..paths import Roots
 from ..rows import AuditRow
 from ..store.reader import Reader
 from ..submit import PreparedJob
@@ -85,6 +86,10 @@ class Live(Protocol):
 
     def nodes(self) -> Sequence[LiveNode]:
         """All nodes, in contact or not, by name."""
+        ...
+
+    def roots(self) -> Roots:
+        """The media roots that each node announced, whether it is in contact or not."""
         ...
 
     def queues(self) -> Sequence[LiveQueue]:

@@ -6,7 +6,7 @@ import difflib
 import re
 import time
 from asyncio import Future
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from aiohttp import web
 from ffrtmp import api
 
 from ..refusal import Refusal
+from ..root_names import RootNames
 from .access import Caller
 from .backend import Backend
 
@@ -79,6 +80,14 @@ class Call:
     request: web.Request
     query: Mapping[str, str]
     raw: bytes = b""
+    _names: RootNames | None = None
+
+    @property
+    def names(self) -> RootNames:
+        """The names of media roots, as they are when they are first asked for: one call tells all its paths alike."""
+        if self._names is None:
+            self._names = RootNames.of(self.backend.live.roots())
+        return self._names
 
     @property
     def backend(self) -> Backend:
@@ -136,13 +145,18 @@ def read_query(request: web.Request, known: tuple[str, ...]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in request.query.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known) or 'none'}"
+            hint = near(name, known) or f"known here: {', '.join(known) or 'none'}"
             raise Refusal(400, f'there is no query parameter "{name[:80]}"', hint=hint)
         if name in found:
             raise Refusal(400, f"{name} is given twice")
         found[name] = value
     return found
+
+
+def near(word: str, known: Sequence[str]) -> str:
+    """ "did you mean X?", or nothing where no known word is near."""
+    found = difflib.get_close_matches(word[:80], known, n=1)
+    return f"did you mean {found[0]}?" if found else ""
 
 
 def problem(refusal: Refusal, title: str) -> Reply:

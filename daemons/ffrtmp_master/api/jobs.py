@@ -21,7 +21,7 @@ from ..refusal import Refusal
 from ..rows import JobFilter
 from ..store import JobRow
 from ..submit import again
-from .call import NUMBER, UUID, Call, Reply
+from .call import NUMBER, UUID, Call, Reply, near
 from .submission import put
 
 RETRIED = ("failed", "timed_out", "canceled", "rejected")
@@ -66,12 +66,14 @@ async def one_job(call: Call) -> Reply:
 def short_view(call: Call, row: JobRow) -> api.JobView:
     """A job as lists and events show it."""
     live = call.backend.live
-    return views.job_view(row, live.progress(row.number), live.phase(row.number), call.service.now())
+    return views.job_view(row, live.progress(row.number), live.phase(row.number), call.service.now(), call.names)
 
 
 def full_view(call: Call, row: JobRow) -> api.JobView:
     """A job with its attempts and its specification."""
-    attempts = tuple(views.attempt_view(each) for each in call.backend.reader.attempts(row.number))
+    attempts = tuple(
+        views.attempt_view(each, row.spec, call.names) for each in call.backend.reader.attempts(row.number)
+    )
     return replace(short_view(call, row), attempts=attempts, spec=views.masked(row.spec))
 
 
@@ -80,14 +82,14 @@ async def history(call: Call) -> Reply:
     job, limit = find_job(call), call.limit()
     after = call.whole("after", 0, 0, MAX_NUMBER)
     rows = call.backend.reader.history(job.number, after=after, limit=limit)
-    items = tuple(views.history_row(row) for row in rows)
+    items = tuple(views.history_row(row, job.spec, call.names) for row in rows)
     return Reply(api.Page(items=items, next=str(rows[-1].seq) if len(rows) == limit else ""))
 
 
 async def why(call: Call) -> Reply:
     """Why a job is where it is."""
     job = find_job(call)
-    return Reply(views.why(job, None if job.terminal else call.backend.live.why(job.number)))
+    return Reply(views.why(job, None if job.terminal else call.backend.live.why(job.number), call.names))
 
 
 # ---- requests ------------------------------------------------------------------------------------------------------
@@ -260,7 +262,8 @@ def job_filter(words: Mapping[str, str]) -> JobFilter:
     given = {name: words.get(name, "") for name in FILTERS}
     for name, known in _WORDS.items():
         if given[name] and given[name] not in known:
-            raise Refusal(400, f'{name} "{given[name][:80]}" is not one of {", ".join(known)}')
+            hint = near(given[name], known)
+            raise Refusal(400, f'{name} "{given[name][:80]}" is not one of {", ".join(known)}', hint=hint)
     return JobFilter(
         states=states_of(given["state"]),
         queue=given["queue"],
@@ -280,6 +283,7 @@ def states_of(text: str) -> tuple[str, ...]:
         elif word in get_args(api.StateName):
             states.append(word)
         else:
-            known = ", ".join((*get_args(api.StateName), *api.STATE_ALIASES))
-            raise Refusal(400, f'there is no state "{word[:80]}"', hint=f"known: {known}")
+            known = (*get_args(api.StateName), *api.STATE_ALIASES)
+            hint = " ".join(filter(None, (near(word, known), f"known: {', '.join(known)}")))
+            raise Refusal(400, f'there is no state "{word[:80]}"', hint=hint)
     return tuple(dict.fromkeys(states))

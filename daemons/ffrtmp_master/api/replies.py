@@ -11,14 +11,15 @@ from ffrtmp.farm.effects import Answer, Effect, Record
 from ffrtmp.farm.job import State
 from ffrtmp.masking import mask_url
 
+from ..root_names import RootNames
 from ..rows import IdempotencyRow
 from ..submit import PreparedJob, complete
-from ..views import input_text, name_roots, output_text, state_name
+from ..views import input_text, output_text, state_name
 from .backend import Idempotency, Outcome
 
 
-def outcome(jobs: Sequence[PreparedJob], effects: Iterable[Effect]) -> Outcome:
-    """What a submission's caller is told, from what `Farm.apply` of its Submit returned."""
+def outcome(jobs: Sequence[PreparedJob], effects: Iterable[Effect], names: RootNames) -> Outcome:
+    """What a submission's caller is told, from what `Farm.apply` of its Submit returned. `names`: of the media roots now."""
     answer = None
     rejections: dict[int, str] = {}
     for effect in effects:
@@ -29,7 +30,7 @@ def outcome(jobs: Sequence[PreparedJob], effects: Iterable[Effect]) -> Outcome:
     assert answer is not None, "a Submit is always answered"
     if not 200 <= answer.status < 300:
         return Outcome(answer)
-    return Outcome(answer, msgspec.json.encode(_submitted(jobs, answer, rejections)))
+    return Outcome(answer, msgspec.json.encode(_submitted(jobs, answer, rejections, names)))
 
 
 def idempotency_row(asked: Idempotency, given: Outcome) -> IdempotencyRow:
@@ -37,17 +38,19 @@ def idempotency_row(asked: Idempotency, given: Outcome) -> IdempotencyRow:
     return IdempotencyRow(scope=asked.scope, key=asked.key, body_digest=asked.body_digest, answer=given.body)
 
 
-def _submitted(jobs: Sequence[PreparedJob], answer: Answer, rejections: Mapping[int, str]) -> api.Submitted:
+def _submitted(
+    jobs: Sequence[PreparedJob], answer: Answer, rejections: Mapping[int, str], names: RootNames
+) -> api.Submitted:
     """The jobs in their order, with the names that were chosen for them."""
     return api.Submitted(
-        jobs=tuple(
+        items=tuple(
             api.SubmittedJob(
                 job=number,
                 uuid=job.new.uuid,
                 state=state_name(state),
-                input=input_text(job.spec),
-                output=output_text(complete(job.spec, number)),
-                reason=mask_url(name_roots(rejections.get(number, ""), job.spec)),
+                input=input_text(job.spec, names),
+                output=output_text(complete(job.spec, number), names),
+                reason=mask_url(names.named(rejections.get(number, ""), job.spec)),
             )
             for job, number, state in zip(jobs, answer.jobs, answer.states, strict=True)
         )

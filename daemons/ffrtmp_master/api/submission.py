@@ -15,7 +15,6 @@ from collections.abc import Sequence
 import msgspec
 
 from ffrtmp.api import Request, Submission
-from ffrtmp.wire import RootFact
 
 from ..refusal import Refusal
 from ..submit import Known, PreparedJob, prepare
@@ -29,13 +28,13 @@ _KEY = re.compile(r"[\x21-\x7e]{1,200}")
 class _Peek(msgspec.Struct, frozen=True):
     """Tells a batch from a single submission."""
 
-    jobs: msgspec.Raw = msgspec.Raw(b"")
+    items: msgspec.Raw = msgspec.Raw(b"")
 
 
 class Batch(Request, frozen=True):
     """Several submissions that are accepted whole or not at all."""
 
-    jobs: tuple[Submission, ...]
+    items: tuple[Submission, ...]
 
 
 async def submit(call: Call) -> Reply:
@@ -99,9 +98,9 @@ async def put(call: Call, jobs: Sequence[PreparedJob], asked: Idempotency | None
 
 
 def _submissions(call: Call) -> Sequence[Submission]:
-    if not decode(call.raw, _Peek).jobs:
+    if not decode(call.raw, _Peek).items:
         return (decode(call.raw, Submission),)
-    jobs = decode(call.raw, Batch).jobs
+    jobs = decode(call.raw, Batch).items
     if not jobs:
         raise Refusal(422, "the batch is empty")
     if len(jobs) > call.service.bounds.batch:
@@ -127,12 +126,9 @@ async def _prepare_all(submissions: Sequence[Submission], call: Call) -> list[Pr
 
 def known_now(call: Call) -> Known:
     """What submissions are read against at this moment."""
-    roots: dict[str, tuple[RootFact, ...]] = {
-        each.node.name: each.capacity.roots for each in call.backend.live.nodes() if each.capacity is not None
-    }
     return Known(
         recipes=call.backend.recipes,
-        roots=roots,
+        roots=call.backend.live.roots(),
         max_retries=call.backend.max_retries,
         labels_max=call.service.bounds.labels,
     )
