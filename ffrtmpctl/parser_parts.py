@@ -1,7 +1,7 @@
 """What all commands of the command line share: the options that stand anywhere, groups, examples, words.
 
-A word means one thing wherever it stands: `--output` is the place of a job's result, `--format` (and `--json`, which is
-short for it) the form of an answer.
+`--format` and `--json` say the form of an answer everywhere. `--output` says it too, but at `submit` and `run`, where
+people expect the place of the result.
 """
 
 from __future__ import annotations
@@ -46,8 +46,6 @@ class Parser(argparse.ArgumentParser):
             return self.misuse(f'"{word}" cannot be placed', 'what is for ffmpeg stands after "--";')
         if not name.startswith("-"):
             return self.misuse(f'"{word}" is one argument too many')
-        if name == "--output":
-            return self.misuse("there is no --output here", "the form of an answer is said by --format or --json;")
         return self.misuse(f"there is no option {name}", did_you_mean(name, self._option_string_actions))
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
@@ -76,7 +74,7 @@ def examples(lines: Sequence[str]) -> str:
     return "\n".join(("examples:" if len(lines) > 1 else "example:", *(f"  {line}" for line in lines)))
 
 
-def add_common(parser: argparse.ArgumentParser, *, top: bool = False) -> None:
+def add_common(parser: argparse.ArgumentParser, *, top: bool = False, path_output: bool = False) -> None:
     """The options that stand before or after any command. Below the top, unset ones leave no trace."""
     group = parser.add_argument_group("everywhere")
     unset: Any = argparse.SUPPRESS
@@ -91,7 +89,10 @@ def add_common(parser: argparse.ArgumentParser, *, top: bool = False) -> None:
         default=TIMEOUT_S if top else unset,
         help="how long to wait for an answer (default 30s)",
     )
-    group.add_argument("--format", choices=("table", "json"), default="table" if top else unset, help="how to answer")
+    names = ["--format"] if path_output else ["--output", "--format"]
+    group.add_argument(
+        *names, dest="format", choices=("table", "json"), default="table" if top else unset, help="how to answer"
+    )
     group.add_argument(
         "--json", dest="format", action="store_const", const="json", default=unset, help="short for --format json"
     )
@@ -108,7 +109,14 @@ def add_group(commands: Commands, name: str, summary: str) -> Commands:
 
 
 def add_command(
-    commands: Commands, name: str, run: str, summary: str, *lines: str, more: str = "", **options: Any
+    commands: Commands,
+    name: str,
+    run: str,
+    summary: str,
+    *lines: str,
+    more: str = "",
+    path_output: bool = False,
+    **options: Any,
 ) -> argparse.ArgumentParser:
     """A command: `run` is "module:function" under ffrtmpctl.commands, `lines` are examples of its use."""
     ending = f"{more}\n\n{examples(lines)}" if more else examples(lines)
@@ -116,5 +124,5 @@ def add_command(
         name, help=summary, description=summary[0].upper() + summary[1:] + ".", epilog=ending, **options
     )
     parser.set_defaults(run=run, parser=parser)
-    add_common(parser)
+    add_common(parser, path_output=path_output)
     return parser

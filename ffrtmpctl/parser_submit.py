@@ -38,6 +38,7 @@ def add(jobs: Commands) -> None:
         "submit plain ffmpeg arguments, for what no scenario says",
         *RUN_EXAMPLES,
         more=PATHS,
+        path_output=True,
         usage="ffrtmpctl jobs run [options] --input PATH --output PATH -- ARGUMENTS",
     )
     run.set_defaults(arguments=[])
@@ -54,7 +55,13 @@ def add_short(commands: Commands) -> None:
 
 def _add_submit(commands: Commands) -> None:
     parser = add_command(
-        commands, "submit", "submit:submit", "submit one job, or a batch of them", *SUBMIT_EXAMPLES, more=PATHS
+        commands,
+        "submit",
+        "submit:submit",
+        "submit one job, or a batch of them",
+        *SUBMIT_EXAMPLES,
+        more=PATHS,
+        path_output=True,
     )
     parser.add_argument("--scenario", metavar="NAME", help="the recipe; see `ffrtmpctl scenarios list`")
     parser.add_argument(

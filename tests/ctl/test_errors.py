@@ -172,7 +172,7 @@ def test_wrong_usage_is_one_line_with_a_hint_and_exit_code_2(ctl: Ctl, peer: Pee
         ("jobs status 1 2", "see `ffrtmpctl jobs status --help`"),
         ("jobs submit --memory lots", "see `ffrtmpctl jobs submit --help`"),
         ("jobs status", "see `ffrtmpctl jobs status --help`"),
-        ("nodes list --output json", "--json; see `ffrtmpctl nodes list --help`"),
+        ("nodes list --output x.json", "see `ffrtmpctl nodes list --help`"),
     ],
 )
 def test_wrong_usage_leads_to_the_commands_own_help_and_to_the_word_that_was_meant(
