@@ -140,17 +140,27 @@ def _add_db(db: Commands) -> None:
         db,
         "backup",
         "db:backup",
-        "write a copy of the master's database while it works",
-        "ffrtmpctl db backup /var/lib/ffrtmp/backup.db",
+        "write a copy of the master's database while it works: PATH, and PATH.logs with the jobs' logs",
+        "ffrtmpctl db backup /var/lib/ffrtmp/backups/monday.db",
     )
-    backup.add_argument("path", type=local_path, metavar="PATH", help="on the master's host; the master writes it")
+    backup.add_argument(
+        "path",
+        type=local_path,
+        metavar="PATH",
+        help="a new file on the master's host, in the master's state folder or below it (backups/ there is made): "
+        "the master writes it with its own rights, for whoever may call, so it writes nowhere else",
+    )
     restore = add_command(
         db,
         "restore",
         "db:restore",
         "put a backup in the database's place; the master must be stopped",
         "sudo systemctl stop ffrtmp-master.socket ffrtmp-master.service",
-        "sudo ffrtmpctl db restore /var/lib/ffrtmp/backup.db",
+        "sudo ffrtmpctl db restore /var/lib/ffrtmp/backups/monday.db",
+        "ffrtmpctl db restore farm/master/backups/monday.db --state-dir farm/master",
     )
-    restore.add_argument("path", type=local_path, metavar="PATH", help="the backup")
-    restore.add_argument("--db", type=local_path, metavar="PATH", help="the database, where it is not at its place")
+    restore.add_argument("path", type=local_path, metavar="PATH", help="the backup; PATH.logs must be beside it")
+    restore.add_argument(
+        "--state-dir", type=local_path, metavar="DIR", help="the master's state folder, where its daemon is told one"
+    )
+    restore.add_argument("--db", type=local_path, metavar="PATH", help="the database, where its daemon is told one")

@@ -134,6 +134,7 @@ class SubmittedJob(Body, frozen=True):
     input: str = ""  # as it was understood
     output: str = ""
     reason: str = ""  # of a rejection
+    warning: str = ""  # it waits, and no known node could run it: why
 
 
 class Submitted(Body, frozen=True):
@@ -331,8 +332,11 @@ class BackupRequest(Request, frozen=True):
 
 
 class Backup(Body, frozen=True):
-    path: str
-    size_bytes: int
+    """A backup is two files, which belong together."""
+
+    path: str  # the database
+    logs_path: str  # the jobs' logs, beside it
+    size_bytes: int  # of both
     turn: int
 
 

@@ -25,7 +25,7 @@ def backup(args: Namespace, context: Context) -> int:
         context.document(reply.body)
         return Exit.DONE
     answer = reply.into(Backup)
-    context.say(f"backed up to {answer.path} ({size(answer.size_bytes)}, turn {answer.turn})")
+    context.say(f"backed up to {answer.path} and {answer.logs_path} ({size(answer.size_bytes)}, turn {answer.turn})")
     return Exit.DONE
 
 
@@ -34,8 +34,13 @@ def restore(args: Namespace, context: Context) -> int:
     _refuse_running(context)
     if not Path(args.path).is_file():
         raise FarmError(f"{args.path} is no file", hint="name what `ffrtmpctl db backup` wrote", code=Exit.NOT_FOUND)
-    command = [_program(), "--restore", args.path, *(["--db", args.db] if args.db else [])]
+    place = [word for flag in ("state_dir", "db") for word in _flag(flag, getattr(args, flag))]
+    command = [_program(), "--restore", args.path, *place]
     return subprocess.run(command, check=False).returncode
+
+
+def _flag(name: str, value: str | None) -> list[str]:
+    return [f"--{name.replace('_', '-')}", value] if value else []
 
 
 def _refuse_running(context: Context) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import uuid
 from argparse import ArgumentTypeError, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ffrtmp.errors import Exit, FarmError
 
 from ..batch import outputs_of, read_batch
 from ..context import Context
+from ..local_inputs import refuse_absent
 from ..parser_submit import ambient_traceparent
 
 # The flag (as argparse names it) and the field of a Submission that it sets.
@@ -45,13 +47,13 @@ FIELDS = {
 def submit(args: Namespace, context: Context) -> int:
     """One job, or a batch from a file."""
     if args.batch is not None:
-        return _send(args, context, {"items": _batch(args)})
+        return _send(args, context, _batch(args), batch=True)
     if not args.scenario:
         hint = "`ffrtmpctl scenarios list` shows them; for plain ffmpeg arguments there is `ffrtmpctl jobs run`"
         raise FarmError("which scenario? give --scenario NAME", hint=hint, code=Exit.USAGE)
     if args.input and args.generate:
         raise FarmError("--input and --generate are two inputs; give one of them", code=Exit.USAGE)
-    return _send(args, context, _single(_flags(args), args.outputs or []))
+    return _send(args, context, [_single(_flags(args), args.outputs or [])])
 
 
 def run(args: Namespace, context: Context) -> int:
@@ -59,7 +61,7 @@ def run(args: Namespace, context: Context) -> int:
     if not args.arguments:
         hint = "ffrtmpctl jobs run --input media:in.mov --output media:out.mp4 -- -i {input} {output}"
         raise FarmError('ffmpeg\'s arguments are missing: they stand after "--"', hint=hint, code=Exit.USAGE)
-    return _send(args, context, _single({**_flags(args), "arguments": args.arguments}, args.outputs or []))
+    return _send(args, context, [_single({**_flags(args), "arguments": args.arguments}, args.outputs or [])])
 
 
 def _flags(args: Namespace) -> dict[str, Any]:
@@ -93,8 +95,11 @@ def _batch(args: Namespace) -> list[Submission]:
     return read_batch(text.splitlines(), _flags(args), template)
 
 
-def _send(args: Namespace, context: Context, body: object) -> int:
+def _send(args: Namespace, context: Context, asked: Sequence[Submission], *, batch: bool = False) -> int:
     """Submit, once for certain: the key makes the master answer a repetition with what it did the first time."""
+    if not args.idempotency_key:  # with one it may have been taken before, and its input may be gone since
+        refuse_absent(context.master, (job.input for job in asked))
+    body: object = {"items": asked} if batch else asked[0]
     key = args.idempotency_key or str(uuid.uuid4())
     reply = context.master.call("POST", "/v1/jobs", body=body, headers={"Idempotency-Key": key}, repeatable=True)
     jobs = reply.into(Submitted).items
@@ -103,6 +108,7 @@ def _send(args: Namespace, context: Context, body: object) -> int:
     if not context.json:
         for job in jobs:
             context.say(_told(job))
+        _warn(context, jobs)
     rejected = any(job.state == "rejected" for job in jobs)
     if args.wait:
         from ..watch import watch
@@ -110,6 +116,19 @@ def _send(args: Namespace, context: Context, body: object) -> int:
         context.out.flush()
         return watch(context, [job.job for job in jobs])
     return int(Exit.REFUSED if rejected else Exit.DONE)
+
+
+def _warn(context: Context, jobs: Sequence[SubmittedJob]) -> None:
+    """Tell which jobs wait for a node that is not known yet; those of a batch that wait for the same in one line."""
+    alike: dict[str, list[int]] = {}
+    for job in jobs:
+        if job.warning:
+            alike.setdefault(job.warning, []).append(job.job)
+    for why, numbers in alike.items():
+        more = f" and {len(numbers) - 1} more wait" if len(numbers) > 1 else " waits"
+        context.note(f"warning: job {numbers[0]}{more}: no known node could run it: {why}")
+    if alike:
+        context.note("hint: --strict refuses such jobs; `ffrtmpctl nodes list` shows the nodes")
 
 
 def _told(job: SubmittedJob) -> str:

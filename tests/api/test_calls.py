@@ -75,6 +75,24 @@ def test_a_strict_job_that_nobody_can_run_is_rejected_with_the_reason(master: De
     assert master.get("/v1/jobs/1/why").json["sentence"].startswith("it was rejected")
 
 
+def test_a_job_that_nobody_can_run_is_taken_with_a_warning_that_says_why(master: Desktop) -> None:
+    told = master.submit(labels=["moon"])
+    assert told["state"] == "queued"
+    assert told["warning"] == "a: it has no label moon"
+    assert "warning" not in master.submit()
+
+
+def test_a_job_between_two_media_roots_that_no_one_node_has_is_warned_of(master: Desktop) -> None:
+    nas = wire.RootFact(name="nas", identity="22222222-2222-4222-8222-222222222222", path="/nas")
+    elsewhere = msgspec.structs.replace(CAPACITY, roots=(nas,))
+    master.do(lambda: master.desk.node("b", elsewhere, "127.0.0.2"))
+    between = {"input": "nas:in.mov", "output": "srv:out.mp4"}
+    told = master.submit(**between)["warning"]
+    assert told == "a: it has no media root nas (to read); b: it has no media root srv (to write)"
+    assert master.submit(input="nas:in.mov", output="srv:other.mp4", strict=True)["state"] == "rejected"
+    assert "warning" not in master.submit(input="nas:in.mov", output="nas:out.mp4")
+
+
 def test_a_field_that_does_not_exist_is_an_error_and_no_wish(master: Desktop) -> None:
     refused = master.call("POST", "/v1/jobs", {"scenario": "probe", "prioritty": "high"})
     assert (refused.status, "prioritty" in refused.json["detail"]) == (422, True)

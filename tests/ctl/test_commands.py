@@ -38,7 +38,7 @@ def test_jobs_list_is_a_table_with_a_line_for_each_job(ctl: Ctl, peer: Peer):
 def test_all_pages_are_one_list(ctl: Ctl, peer: Peer):
     pages = [gives(api.Page(items=(a_job(job=n),), next=str(n) if n > 1 else "")) for n in (3, 2, 1)]
     peer.on("GET /v1/jobs", *pages)
-    listed = json.loads(ctl("list", "--all", "--format", "json").out)
+    listed = json.loads(ctl("list", "--all", "--output", "json").out)
     assert [job["job"] for job in listed["items"]] == [3, 2, 1] and not listed.get("next")
     assert [asked.query.get("after") for asked in peer.asked] == [None, "3", "2"]
 
@@ -255,8 +255,8 @@ def test_a_backup_is_written_by_the_master_at_a_whole_path(
     ctl: Ctl, peer: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    peer.on("POST /v1/db/backup", gives(api.Backup(path="/x/b.db", size_bytes=2048, turn=7), 201))
-    assert ctl("db", "backup", "b.db").out == "backed up to /x/b.db (2.0 KiB, turn 7)\n"
+    peer.on("POST /v1/db/backup", gives(api.Backup("/x/b.db", "/x/b.db.logs", size_bytes=2048, turn=7), 201))
+    assert ctl("db", "backup", "b.db").out == "backed up to /x/b.db and /x/b.db.logs (2.0 KiB, turn 7)\n"
     assert peer.asked[-1].json == {"path": f"{tmp_path}/b.db"}
 
 
@@ -276,7 +276,7 @@ def test_a_restore_hands_over_to_the_masters_program_and_hands_on_its_exit_code(
     program.chmod(0o755)
     (tmp_path / "b.db").write_bytes(b"x")
     code = f"import sys; sys.argv[0] = '{tmp_path}/ffrtmpctl'; from ffrtmpctl.main import main; sys.exit(main())"
-    words = ["db", "restore", str(tmp_path / "b.db"), "--db", "/var/x.db"]
+    words = ["db", "restore", str(tmp_path / "b.db"), "--state-dir", "/var/f", "--db", "/var/x.db"]
     done = subprocess.run(
         [PROGRAM.with_name("python"), "-c", code, *words],
         env=environment,
@@ -285,7 +285,7 @@ def test_a_restore_hands_over_to_the_masters_program_and_hands_on_its_exit_code(
         timeout=20,
         check=False,
     )
-    assert (done.returncode, done.stdout) == (4, f"--restore {tmp_path}/b.db --db /var/x.db\n")
+    assert (done.returncode, done.stdout) == (4, f"--restore {tmp_path}/b.db --state-dir /var/f --db /var/x.db\n")
 
 
 def test_every_command_explains_itself_with_an_example(capsys: pytest.CaptureFixture[str]):

@@ -134,6 +134,16 @@ def test_a_rejected_job_is_refused_with_the_reason(ctl: Ctl, peer: Peer):
     assert run.code == 4 and "job 3 rejected: no node has h264_nvenc" in run.out
 
 
+def test_jobs_that_no_known_node_could_run_are_warned_of_once_for_each_reason(ctl: Ctl, peer: Peer):
+    waiting = [SubmittedJob(job=n, uuid=f"u{n}", state="queued", warning="a: it has no label x") for n in (3, 4, 5)]
+    peer.on(ROUTE, gives(msgspec.structs.replace(made(2), items=(*made(2).items, *waiting)), 201))
+    run = ctl("submit", "--scenario", "x")
+    assert run.code == 0 and "job 3 queued" in run.out
+    first, hint = run.err.splitlines()
+    assert first == "warning: job 3 and 2 more wait: no known node could run it: a: it has no label x"
+    assert hint.startswith("hint: --strict")
+
+
 # ---- batches ---------------------------------------------------------------------------------------------------------
 
 

@@ -131,13 +131,16 @@ def test_a_followed_job_is_followed_over_a_killed_master(ctl: Ctl, farm: Running
 
 def test_a_backup_is_restored_when_the_master_is_stopped_and_not_before(ctl: Ctl, farm: RunningMaster, socket: Path):
     kept = submitted(ctl, "--output", "media:kept.mp4")
-    backup = socket.parent / "backup.db"
-    assert ctl("db", "backup", backup).code == 0
+    backup = socket.parent / "backups" / "monday.db"
+    made = ctl("db", "backup", backup)
+    assert made.code == 0 and f"backed up to {backup} and {backup}.logs (" in made.out
     submitted(ctl, "--output", "media:forgotten.mp4")
     refused = ctl("db", "restore", backup)
     assert refused.code == 4 and "stopped" in refused.err
     farm.stop()
-    restored = ctl("db", "restore", backup, "--db", socket.parent / "farm.db")
+    nowhere = ctl("db", "restore", backup, "--state-dir", socket.parent / "elsewhere")
+    assert nowhere.code == 3 and "--state-dir DIR or --db PATH" in nowhere.err, nowhere
+    restored = ctl("db", "restore", backup, "--state-dir", socket.parent)
     assert restored.code == 0, restored.err
     farm.start()
     jobs = json.loads(ctl("list", "--json").out)["items"]

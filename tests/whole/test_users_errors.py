@@ -49,6 +49,23 @@ def test_each_kind_of_error_is_one_line_with_a_hint_and_has_its_exit_code_and_de
     assert farm.ctl("jobs", "list").returncode == DONE
 
 
+def test_an_absolute_path_that_is_not_there_is_told_before_anything_is_submitted(farm: Farm) -> None:
+    words = ("jobs", "submit", "--scenario", "480p30-h264", "--output", "media:absent.mp4", "--input")
+    before = farm.ctl("jobs", "list").stdout
+    assert f"there is no file {farm.media}/absent.mov" in told(farm, NOT_FOUND, *words, f"{farm.media}/absent.mov")
+    told(farm, NOT_FOUND, *words, f"{farm.media}/folder/absent.mov")
+    identity = farm.media / ".ffrtmp" / "root-id"
+    own = identity.read_text()
+    try:
+        identity.write_text("11111111-1111-4111-8111-111111111111\n")
+        assert farm.ctl("jobs", "list").stdout == before, "nothing was submitted"
+        other = farm.ctl(*words, f"{farm.media}/absent.mov", "--label", "nobody")
+        assert other.returncode == DONE, "this host's folder is another storage: who knows what is in the node's"
+    finally:
+        identity.write_text(own)
+    farm.ctl("jobs", "cancel", other.stdout.split()[1], check=True)
+
+
 def test_plain_arguments_are_refused_where_no_node_takes_them_and_where_they_open_other_files(farm: Farm) -> None:
     run = ("jobs", "run", "--input", "media:text.mp4", "--output", "media:r.mkv")
     strict = farm.ctl(*run, "--strict", "--", "-i", "{input}", "{output}")

@@ -13,6 +13,7 @@ from ffrtmp.farm.job import Queue
 from .. import views
 from ..bounds import check_labels
 from ..refusal import Refusal
+from ..store.backup import logs_beside
 from ..submit import find_recipe
 from .backend import LiveNode
 from .call import Call, Reply
@@ -164,7 +165,9 @@ async def backup(call: Call) -> Reply:
     """201: a backup is at the path, which was not there before."""
     path = _backup_path(call.body(api.BackupRequest).path, call)
     size_bytes = await call.backend.backup(path)
-    return Reply(api.Backup(path=str(path), size_bytes=size_bytes, turn=call.backend.version().turn), status=201)
+    turn = call.backend.version().turn
+    made = api.Backup(path=str(path), logs_path=str(logs_beside(path)), size_bytes=size_bytes, turn=turn)
+    return Reply(made, status=201)
 
 
 def _backup_path(text: str, call: Call) -> Path:

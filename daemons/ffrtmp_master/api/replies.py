@@ -51,7 +51,8 @@ def _submitted(
                 input=input_text(job.spec, names),
                 output=output_text(complete(job.spec, number), names),
                 reason=mask_url(names.named(rejections.get(number, ""), job.spec)),
+                warning=mask_url(names.named(warning, job.spec)),
             )
-            for job, number, state in zip(jobs, answer.jobs, answer.states, strict=True)
+            for job, number, state, warning in zip(jobs, answer.jobs, answer.states, answer.warnings, strict=True)
         )
     )
