@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -24,7 +25,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import msgspec
 import psutil
+
+from ffrtmp.spec import Results
+from ffrtmpctl.render import details
+from ffrtmpctl.telling import results_of
 
 HERE = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -32,10 +38,15 @@ READY_S = 120.0  # proving the encoders is what takes longest
 CANCELED_S = 10.0
 STOPPED_S = 10.0
 LOG_LINES = 12
+CODECS_WORDS = re.compile(r"\[\w+ @ 0x[0-9a-f]+\]")
 
 
 class Failure(Exception):
-    """The demo cannot go on; the words are the reason."""
+    """The demo cannot go on: the reason in one line, and `said`, lines that tell more and are shown before it."""
+
+    def __init__(self, reason: str, *said: str) -> None:
+        super().__init__(reason)
+        self.said = said
 
 
 class Interrupted(BaseException):
@@ -101,10 +112,17 @@ class Farm:
 
     def ask(self, *words: str) -> Any:
         """The JSON answer of ffrtmpctl; raises Failure with what it says instead."""
-        done = subprocess.run(self._ctl(*words, "--json"), env=environment(), check=False, capture_output=True)
+        return json.loads(self._run(*words, "--json"))
+
+    def log(self, job: str) -> list[str]:
+        """The job's log, line by line; raises Failure."""
+        return self._run("jobs", "logs", job).splitlines()
+
+    def _run(self, *words: str) -> str:
+        done = subprocess.run(self._ctl(*words), env=environment(), check=False, capture_output=True)
         if done.returncode:
-            raise Failure(" ".join(done.stderr.decode(errors="replace").split()) or f"ffrtmpctl {words[0]} failed")
-        return json.loads(done.stdout)
+            raise failure_of(done.stderr.decode(errors="replace").strip() or f"ffrtmpctl {words[0]} failed")
+        return done.stdout.decode(errors="replace")
 
     def _ctl(self, *words: str) -> list[str]:
         return [str(BIN / "ffrtmpctl"), *words[:2], "--master", str(self.socket), *words[2:]]
@@ -129,18 +147,18 @@ class Farm:
         while not is_there():
             for program, daemon in self.daemons:
                 if daemon.poll() is not None:
-                    raise Failure(f"{program} ended with status {daemon.returncode}: {self._last_words(program)}")
+                    raise Failure(f"{program} ended with status {daemon.returncode}", *self._last_words(program))
             if time.monotonic() > deadline:
-                raise Failure(f"{what} was not ready within {READY_S:g} s: {self._last_words(self.daemons[-1][0])}")
+                raise Failure(f"{what} was not ready within {READY_S:g} s", *self._last_words(self.daemons[-1][0]))
             time.sleep(0.2)
 
     def _node_is_ready(self) -> bool:
         nodes = self._answer("nodes", "list") or {}
         return any(node["state"] == "ready" for node in nodes.get("items", ()))
 
-    def _last_words(self, program: str) -> str:
+    def _last_words(self, program: str) -> list[str]:
         lines = (self.folder / f"{program}.log").read_text(errors="replace").splitlines()
-        return " / ".join(line for line in lines[-3:] if line) or "it said nothing"
+        return [line for line in lines if line][-3:]
 
     def _cancel_all(self) -> None:
         if not all(daemon.poll() is None for _, daemon in self.daemons) or len(self.daemons) < 2:
@@ -165,6 +183,8 @@ def main() -> int:
     try:
         output = run(options.input, options.output, options.scenario)
     except Failure as failure:
+        for line in failure.said:
+            say(line)
         say(f"demo: failed: {failure}")
         return 1
     except OSError as error:
@@ -204,14 +224,33 @@ def transcode(farm: Farm, scenario: str, source: str, target: str) -> None:
     say(f"$ ffrtmpctl {shlex.join(words)}")
     number = str(farm.ask(*words)["items"][0]["job"])
     farm.ctl("jobs", "status", number, "--follow")
-    farm.ctl("jobs", "logs", number, "--tail", str(LOG_LINES))
     job = farm.ask("jobs", "status", number)
-    if job["state"] != "completed":
+    completed = job["state"] == "completed"
+    say(f"the end of ffmpeg's own log of job {number}:")
+    for line in log_end(farm.log(number), of_success=completed):
+        say(f"  {line}")
+    if not completed:
         failure = job.get("failure") or {}
-        said = [failure.get("reason"), failure.get("line"), failure.get("hint")]
+        said = [failure.get("reason"), failure.get("line")]
         raise Failure(f"job {number} {job['state']}: " + ": ".join(word for word in said if word))
-    figures = {name: value for name, value in (job.get("results") or {}).items() if value is not None}
-    say("the result: " + ", ".join(f"{name} {value}" for name, value in figures.items()))
+    say("the result:")
+    details(sys.stdout, results_of(msgspec.convert(job.get("results") or {}, Results)))
+
+
+def log_end(lines: list[str], *, of_success: bool) -> list[str]:
+    """The last lines of an engine's log; where all went well, without what its codecs tell of themselves."""
+    shown = [line.rstrip() for line in lines if line.strip() and not (of_success and CODECS_WORDS.match(line))]
+    return shown[-LOG_LINES:]
+
+
+def failure_of(said: str) -> Failure:
+    """What ffrtmpctl says of an error: a sentence and a hint in lines of their own, or both as a problem document."""
+    try:
+        problem = json.loads(said)
+        what, rest = problem["detail"], [f"hint: {problem['hint']}"] if problem.get("hint") else []
+    except (ValueError, KeyError, TypeError):
+        what, *rest = said.splitlines()
+    return Failure(what.removeprefix("ffrtmpctl: "), *rest)
 
 
 def media_roots(source: Path, target: Path) -> tuple[dict[str, str], tuple[str, Path], tuple[str, Path]]:

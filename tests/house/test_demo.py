@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -95,7 +96,11 @@ def test_the_demo_transcodes_a_video_and_says_where_it_is(tmp_path: Path, own_te
         timeout=30,
     )
     assert json.loads(shown.stdout)["streams"] == [{"codec_name": "h264"}]
-    assert "the result: " in told
+    assert re.search(r"^job 1 is running on demo \(encoding\)", told, re.MULTILINE), "progress"
+    log, _, result = told.partition("the end of ffmpeg's own log of job 1:\n")[2].partition("the result:\n")
+    assert re.search(r"^  video:\d+", log, re.MULTILINE) and " @ 0x" not in log
+    assert 1 < len(log.splitlines()) <= 12
+    assert re.search(r"^  length +2\.0 s\n  encoded in +[0-9.]+ s\n  frames +50 \([0-9.]+ fps\)$", result, re.MULTILINE)
     assert_nothing_stays(own_temp, media)
 
 
@@ -141,7 +146,8 @@ def test_the_demo_says_why_it_failed(tmp_path: Path, own_temp: Path, scenario: s
     assert process.returncode == 1
     last = told.splitlines()[-1]
     assert last.startswith("demo: failed: ")
-    assert reason in last
+    assert reason in last and "hint:" not in last
+    assert any(line.startswith("hint: ") for line in told.splitlines()), "a line of its own"
     assert_nothing_stays(own_temp, media)
 
 
