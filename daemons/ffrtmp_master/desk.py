@@ -22,6 +22,7 @@ from . import bounds
 from .api.access import Caller
 from .api.backend import Idempotency, Outcome
 from .api.watch import Watchers
+from .doorway import Doorway, beyond_loopback, is_loopback
 from .hub import Hub
 from .live import LiveFarm
 from .manners import is_address
@@ -52,6 +53,7 @@ class Desk:
     watchers: Watchers
     tickets: Tickets
     keys: KeyPair
+    doorway: Doorway
     post: Callable[[Input], None]
     room: Callable[[], str]
     wall_s: Callable[[], float]
@@ -164,12 +166,18 @@ class Desk:
 
     async def _open(self, address: str) -> bool:
         assert self.hub is not None
-        host, port = self.hub.endpoint.removeprefix("tcp://").rsplit(":", 1)
-        if host.strip("[]") not in ("127.0.0.1", "::1", "localhost") or _is_loopback(address):
+        if not is_loopback(self.hub.endpoint) or is_loopback(address):
             return False
+        loop = asyncio.get_running_loop()
         try:
-            await self.hub.open(f"tcp://*:{port}")
+            await loop.run_in_executor(None, self.doorway.keep_open)
+        except OSError as error:
+            what = f"the state folder cannot keep that the hub is open: {error.strerror}"
+            raise Refusal(503, what, hint="mend what the journal says of the disk, then ask again") from error
+        try:
+            await self.hub.open(beyond_loopback(self.hub.endpoint))
         except FarmError as error:
+            self.doorway.forget()
             raise Refusal(503, error.what, hint=error.hint) from error
         return True
 
@@ -277,7 +285,3 @@ def _own_name() -> str:
         except OSError:
             return "localhost"
         return str(probe.getsockname()[0])
-
-
-def _is_loopback(address: str) -> bool:
-    return address.startswith("127.") or address in ("::1", "localhost")

@@ -35,6 +35,7 @@ from .api.listening import unix_socket
 from .api.server import Server
 from .api.watch import Watchers
 from .desk import Desk
+from .doorway import Doorway
 from .hub import Hub
 from .live import LiveFarm, Told
 from .master import Clocks, Master
@@ -150,6 +151,7 @@ class _Running:
             watchers=watchers,
             tickets=Tickets(loaded.tickets),
             keys=keys,
+            doorway=Doorway(config.hub, config.state_dir),
             post=self.master.post,
             room=lambda: (
                 disk_reason(config.database.parent, DiskGuard(self.config.disk_free_percent, self.config.disk_free))
@@ -178,7 +180,7 @@ class _Running:
         """Listen, serve, stop in order."""
         config = self.config
         hub = Hub(
-            config.hub,
+            self.desk.doorway.endpoint,
             self.desk.keys,
             self.board.admits,
             self.board.hear,

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 from whole.pace import lay_clip, paced
 from whole.scene import engines, out_time_s
@@ -209,6 +210,26 @@ def test_another_host_joins_by_a_ticket_that_is_good_for_one_host(farm: Farm) ->
     words = ("--scenario", "probe", "--input", "media:in.mkv", "--output", "media:guest.json", "--label", "guest")
     assert farm.wait(farm.submit(*words), "completed")["node"] == "guest"
     assert farm.agents["guest"].stop() == 0
+
+
+def test_a_hub_that_an_invitation_opened_stays_open_over_restarts_until_somebody_closes_it(tmp_path: Path) -> None:
+    with Farm(tmp_path) as farm:
+
+        def listens() -> set[str]:
+            master = farm.start_master()
+            process = psutil.Process(master.process.pid)
+            return {each.laddr.ip for each in process.net_connections("tcp") if each.status == psutil.CONN_LISTEN}
+
+        farm.start_master().stop()  # now the harness asks for one port, always the same
+        assert listens() == {"127.0.0.1"}
+        farm.ctl("nodes", "invite", "--address", "127.0.0.9", check=True)
+        farm.ctl("nodes", "invite", "--address", "192.0.2.7", check=True)
+        assert farm.master is not None
+        farm.master.kill()
+        assert not listens() & {"127.0.0.1"}
+        farm.master.stop()
+        (farm.folder / "master" / "hub.open").unlink()
+        assert listens() == {"127.0.0.1"}
 
 
 def test_a_media_root_that_hangs_while_an_agent_reloads_stops_no_heartbeat(farm: Farm) -> None:
