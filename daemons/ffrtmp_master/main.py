@@ -153,10 +153,7 @@ class _Running:
             keys=keys,
             doorway=Doorway(config.hub, config.state_dir),
             post=self.master.post,
-            room=lambda: (
-                disk_reason(config.database.parent, DiskGuard(self.config.disk_free_percent, self.config.disk_free))
-                or ""
-            ),
+            room=self._room,
             wall_s=clocks.wall_s,
             recipes=recipes_of(config),
             max_retries=config.max_retries,
@@ -175,6 +172,11 @@ class _Running:
         )
         self.master.desk, self.master.board = self.desk, self.board
         self.board.know_nodes()
+
+    def _room(self) -> str:
+        """Why nothing more is taken: the disk of the database is too full; empty: there is room."""
+        guard = DiskGuard(self.config.disk_free_percent, self.config.disk_free)
+        return disk_reason(self.config.database.parent, guard) or ""
 
     async def run(self) -> int:
         """Listen, serve, stop in order."""
