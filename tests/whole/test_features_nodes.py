@@ -64,7 +64,7 @@ def test_p9_an_ipv6_address_and_a_name_of_it_are_one_address(farm: Farm) -> None
 
 
 def test_p9_a_copied_state_folder_is_refused_with_409_while_the_first_lives(farm: Farm) -> None:
-    shutil.copytree(farm.folder / "agent-a", farm.folder / "agent-copy")
+    shutil.copytree(farm.folder / "agent-a", farm.folder / "agent-copy", ignore=shutil.ignore_patterns(".*"))
     copy = farm.start_agent("copy", "--name", "a", address="127.0.0.2", wait=False)
     refused(copy, "copy of it", "ffrtmpctl nodes invite", "ffrtmp-agent join")
     assert states(farm)["a"] == "ready" and farm.agents["a"].alive
