@@ -25,7 +25,7 @@ from ffrtmp.farm.effects import (
     SendSorry,
     SendWelcome,
 )
-from ffrtmp.farm.events import Adopt, Event, GraceOver, Heartbeat, Hello, LookAtNodes, SetQueue, Submit
+from ffrtmp.farm.events import Adopt, Event, GraceOver, Heartbeat, Hello, LookAtNodes, NewcomerDue, SetQueue, Submit
 from ffrtmp.farm.farm import Farm
 from ffrtmp.spec import Fingerprint, JobSpec, Results
 
@@ -101,7 +101,7 @@ class Turns:
     ) -> Decision:
         """Apply the inputs and what time brings. `taken` answers which open jobs have these outputs already.
 
-        `unheard`: more has come than this turn takes. Then nobody is called lost: its sign of life may be among it.
+        `unheard`: more has come than this turn takes. Then nobody is called lost or replaced: its sign of life may be among it.
         """
         rows = TurnRows(self.committed + 1, wall_s, wall_s - now_s, Changes())
         decision = Decision(rows)
@@ -110,7 +110,7 @@ class Turns:
         for given in inputs:
             self._apply(decision, given, now_s, taken, fresh)
         for event in self.farm.due(now_s):
-            if not (unheard and isinstance(event, LookAtNodes | GraceOver)):
+            if not (unheard and isinstance(event, LookAtNodes | GraceOver | NewcomerDue)):
                 self._apply(decision, Input(event), now_s, taken, fresh)
         rows.changes, rows.ended = self.farm.changes()
         world = self.farm.world

@@ -124,6 +124,22 @@ def test_p9_an_address_is_free_when_its_node_is_silent_and_no_sooner_because_som
     assert stage.where(job) == "b"
 
 
+def test_p9_a_node_whose_connection_breaks_loses_its_address_to_nobody_who_waits_for_it():
+    stage = Stage(sign_s=2.0, lost_after_s=15.0)
+    a = stage.node("a", address="10.1.1.1")
+    b = stage.node("b", address="10.1.1.1")
+    job = stage.submit()
+    stage.turn(b.hello_event())
+    old, a.connection, a.session = a.connection, b"a/2", 0
+    (sorry,) = sorries(stage.turn(ev.Unreachable(old)) + stage.turn(a.hello_event()))
+    assert sorry.connection == b.connection and sorry.retry, "who wants its address may ask again"
+    stage.turn(ev.Unreachable(old))
+    assert a.session and not b.session
+    stage.pass_s(20)
+    assert stage.path(job) == ["queued", "assigned", "running"]
+    assert stage.world.in_contact("a") is not None
+
+
 def test_p9_a_newcomer_that_waits_for_one_rival_meets_the_other_too():
     stage = Stage(sign_s=2.0)
     a = stage.node("a", address="10.1.1.1")

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from review.rogue import CAPACITY, Rogue, rogue
 from daemons import Farm, until
 from ffrtmp import wire
 from ffrtmp.farm import events as ev
+from ffrtmp.farm.effects import Effect, SendSorry
 from ffrtmp.farm.farm import Farm as Rules_of_the_farm
 from ffrtmp.farm.node import Node
 from ffrtmp.farm.rules import Rules
@@ -96,3 +98,24 @@ def test_p11_nobody_is_lost_whose_sign_of_life_waits_for_its_turn() -> None:
     for half_seconds in range(1, 40):
         turns.keep(turns.decide([], 40.0 + half_seconds / 2, 40.0, taken=lambda keys: {}))
     assert farm.world.in_contact("a") is None
+
+
+def test_p9_nobody_takes_the_place_of_a_node_whose_sign_of_life_waits_for_its_turn() -> None:
+    farm = Rules_of_the_farm(Rules(), lineage="l", now_s=1.0)
+    farm.world.nodes.restore("a", Node("a", "key"))
+    turns = Turns(farm, 0)
+
+    def turn(now_s: float, *events: ev.Event, unheard: bool = False) -> list[Effect]:
+        decision = turns.decide(map(Input, events), now_s, now_s, taken=lambda keys: {}, unheard=unheard)
+        turns.keep(decision)
+        return decision.effects
+
+    hello = ev.Hello("a", b"c", 7, "m", 1, "boot", "10.0.0.1", translate.capacity(CAPACITY))
+    turn(1.0, hello)
+    turn(1.1, replace(hello, connection=b"copy", token=8, incarnation=2))
+    for tenths in range(12, 60):
+        turn(tenths / 10, unheard=True)  # it was asked, and what it says stands in the line
+    told = turn(6.0, ev.Heartbeat("a", b"c", 7, 1))
+    assert [(each.connection, each.status) for each in told if isinstance(each, SendSorry)] == [(b"copy", 409)]
+    contact = farm.world.in_contact("a")
+    assert contact is not None and contact.session == 7

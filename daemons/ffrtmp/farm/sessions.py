@@ -61,7 +61,10 @@ def _admit_or_ask(world: World, event: Hello, rival: str | None) -> None:
         admit(world, event)
         return
     waiting = world.newcomers.get(rival)
-    if waiting is not None:
+    if waiting is not None and event.node == rival != waiting.hello.node:
+        # The node itself, whose connection broke: its word goes before that of one who wants its address.
+        _sorry(world, waiting.hello, 409, "another newcomer is being looked at", "", retry=True)
+    elif waiting is not None:
         if waiting.hello.connection == event.connection or waiting.hello.node == event.node != rival:
             world.newcomers.put(rival, replace(waiting, hello=event))  # the newer words count
         else:
@@ -126,10 +129,13 @@ def no_sign(world: World, name: str) -> None:
 
 
 def unreachable(world: World, event: Unreachable) -> None:
-    """Whoever was to give a sign on this connection will give none."""
+    """Whoever was to give a sign on this connection will give none; but it may be on its way back over another one.
+
+    So only whoever has the same key takes over at once, and another node waits for the address as long as ever.
+    """
     for name in list(world.newcomers):
         contact = world.contacts.get(name)
-        if contact is not None and contact.connection == event.connection:
+        if world.newcomers[name].hello.node == name and contact is not None and contact.connection == event.connection:
             no_sign(world, name)
 
 
