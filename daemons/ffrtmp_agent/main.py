@@ -257,7 +257,8 @@ class _Keeper:
 
     def look(self, now_s: float) -> None:
         """About once a second: measure again what may have changed."""
-        if self._reload and self._reloading is None:
+        if self._reload:
+            # Also while an earlier one hangs: that may be why it was asked for, and what was read since counts for more.
             self._reload = False
             self.agent.notifier.reloading()
             self._reloading = _Reloading(self.settings, self.identity, self._survey, self.agent.runner)
@@ -306,7 +307,7 @@ class _Keeper:
             log.error("not reloaded: %s", reloading.problem, extra=journal.Event.CONFIG_REFUSED.field)
         else:
             self.config, self.roots, self.agent.workshop = reloading.found
-            self._roots_s = 0.0
+            self._roots_s, self._measuring = 0.0, None  # what is being measured is what was configured before
             log.info("reloaded", extra=journal.Event.CONFIG_RELOADED.field)
         self.agent.notifier.ready()
 

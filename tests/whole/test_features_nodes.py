@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -254,7 +256,31 @@ def test_a_media_root_that_hangs_while_an_agent_reloads_stops_no_heartbeat(farm:
     settings.write_text('[media_roots]\nslow = "/nowhere"\n')
     agent.signal(signal.SIGHUP)
     until("the refusal", lambda: agent.said("not reloaded: media root slow: /nowhere is no folder"))
+    with a_reload_that_hangs(agent, settings):
+        settings.write_text('labels = ["mended"]\n')
+        agent.signal(signal.SIGHUP)
+        until("the next reload", lambda: "mended" in farm.get("/v1/nodes/b")["labels"])
     assert agent.stop() == 0
+
+
+@contextmanager
+def a_reload_that_hangs(agent: Daemon, settings: Path) -> Iterator[None]:
+    """The agent reloads, and reads its configuration from a pipe to which nobody writes as long as the block runs."""
+    settings.unlink()
+    os.mkfifo(settings)
+    agent.signal(signal.SIGHUP)
+
+    def reads() -> int | None:
+        with suppress(OSError):  # nobody has it open yet
+            return os.open(settings, os.O_WRONLY | os.O_NONBLOCK)
+        return None
+
+    pipe = until("the reload to read", reads)
+    settings.unlink()
+    try:
+        yield
+    finally:
+        os.close(pipe)
 
 
 def test_load_and_free_memory_of_a_node_are_measured_again_with_its_heartbeats(farm: Farm) -> None:
