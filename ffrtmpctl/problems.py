@@ -39,4 +39,5 @@ def as_line(error: FarmError) -> str:
 def wants_json(words: Sequence[str]) -> bool:
     """Whether a command line asks for JSON; for errors that come before it could be read."""
     own = list(words[: words.index("--")] if "--" in words else words)
-    return "--json" in own or "--format=json" in own or ("--format", "json") in pairwise(own)
+    names = ["--format"] if {"submit", "run"} & set(own) else ["--format", "--output"]  # there it is the result's place
+    return "--json" in own or any(f"{name}=json" in own or (name, "json") in pairwise(own) for name in names)

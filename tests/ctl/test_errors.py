@@ -193,6 +193,8 @@ def test_with_json_an_error_is_a_problem_document_on_one_line_with_the_same_exit
         (("jobs", "status", "--format", "json"), 2, 400),
         (("--format=json", "jobs", "list", "--stat", "x"), 2, 400),
         (("jobs", "list", "--json", "--master", "/nowhere"), 5, 503),
+        (("jobs", "list", "--output", "json", "--master", "/nowhere"), 5, 503),
+        (("nodes", "describe", "--output=json"), 2, 400),
     ):
         run = ctl(*words)
         assert run.code == code and json.loads(run.err)["status"] == status and json.loads(run.err)["hint"]

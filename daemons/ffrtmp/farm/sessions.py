@@ -2,8 +2,9 @@
 
 A node is its key. A key has at most one session, and an address belongs to one node in contact. When a Hello meets a live
 session of the same key (or of the same address under another key), the old one is asked for a sign. It answers: the
-newcomer is a copy, and gets 409. It is silent, or its connection is closed: the newcomer takes over. A start counter that
-went back tells of a reverted snapshot or a copied state folder; an operator must say that this is meant.
+newcomer is a copy, and gets 409. It is silent: the newcomer takes over, and one with the same key as soon as the old
+connection is found closed. A start counter that went back tells of a reverted snapshot or a copied state folder; an operator
+must say that this is meant.
 """
 
 from __future__ import annotations
