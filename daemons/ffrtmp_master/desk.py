@@ -67,6 +67,7 @@ class Desk:
     _requests: int = 0
     _full: bool = False  # the disk guard lets no job in, as the journal has been told
     _backing_up: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)  # asyncio itself keeps only weak references
 
     # ---- requests ------------------------------------------------------------------------------------------------
@@ -155,7 +156,8 @@ class Desk:
             self.tickets.add(row)
         except FarmError as error:
             raise Refusal(503, error.what, hint=error.hint) from error
-        opened = await self._open(request.address)
+        async with self._opening:  # whoever comes second finds it open
+            opened = await self._open(request.address)
         # Name servers may take their time, and the loop has none.
         host = request.address or await asyncio.get_running_loop().run_in_executor(None, _own_name)
         port = self.hub.endpoint.rpartition(":")[2]

@@ -11,6 +11,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from ffrtmp.errors import Exit, FarmError
+
 MARK = "hub.open"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -24,11 +26,15 @@ class Doorway:
 
     @property
     def endpoint(self) -> str:
-        """Where to listen at a start. Raises OSError when the mark cannot be read."""
+        """Where to listen at a start. Raises FarmError when the mark cannot be read."""
+        mark = self.folder / MARK
         try:
-            opened = (self.folder / MARK).read_text().strip() == self.configured
+            opened = mark.read_bytes().strip() == self.configured.encode()
         except FileNotFoundError:
             opened = False
+        except OSError as error:
+            hint = "let the master's user read it; or remove it, and nodes of other hosts are locked out"
+            raise FarmError(f"{mark} cannot be read: {error.strerror}", hint=hint, code=Exit.CONFIG) from error
         return beyond_loopback(self.configured) if opened else self.configured
 
     def keep_open(self) -> None:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from whole.pace import lay_clip, paced
 from whole.scene import engines, out_time_s
 
 from daemons import BIN, Daemon, Farm, strace, until
+from ffrtmp.errors import Exit
 
 REFUSED = 4
 
@@ -225,13 +227,23 @@ def test_a_hub_that_an_invitation_opened_stays_open_over_restarts_until_somebody
         farm.start_master().stop()  # now the harness asks for one port, always the same
         assert listens() == {"127.0.0.1"}
         farm.ctl("nodes", "invite", "--address", "127.0.0.9", check=True)
-        farm.ctl("nodes", "invite", "--address", "192.0.2.7", check=True)
+        wish = {"address": "192.0.2.7"}
+        with ThreadPoolExecutor(6) as people:
+            told = list(people.map(lambda _: farm.api("POST", "/v1/nodes/invite", wish), range(6)))
+        assert {status for status, _ in told} == {201}, told
+        assert len([answer for _, answer in told if answer.get("opened")]) == 1, "one of them opened it"
         assert farm.master is not None
         farm.master.kill()
         assert not listens() & {"127.0.0.1"}
         farm.master.stop()
-        (farm.folder / "master" / "hub.open").unlink()
+        mark = farm.folder / "master" / "hub.open"
+        mark.unlink()
         assert listens() == {"127.0.0.1"}
+        farm.master.stop()
+        mark.mkdir()
+        master = farm.start_master(wait=False)
+        assert master.process.wait(30) == Exit.CONFIG
+        assert master.said("hub.open cannot be read: Is a directory\nhint: ") and not master.said("Traceback")
 
 
 def test_a_media_root_that_hangs_while_an_agent_reloads_stops_no_heartbeat(farm: Farm) -> None:
