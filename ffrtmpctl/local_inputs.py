@@ -36,12 +36,12 @@ def refuse_absent(master: Master, inputs: Iterable[str]) -> None:
 
 
 def _is_absent(path: Path) -> bool:
-    """Whether there is nothing; what one may not look at may be there."""
+    """Whether there is nothing; what one may not look at may be there, and what can be no path the master refuses."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return True
-    except OSError:
+    except (OSError, ValueError):
         return False
     return False
 
