@@ -174,7 +174,9 @@ def test_empty_lines_and_lines_that_begin_with_a_hash_are_passed_over(ctl: Ctl, 
 def test_what_can_be_no_path_is_for_the_master_to_refuse(ctl: Ctl, taking: Peer, tmp_path: Path):
     file = tmp_path / "jobs.jsonl"
     rows = [{"input": "/a\0b.mov"}, {"input": "/" + "x" * 5000}, {"input": "/\U0001f3ac\n"}]
-    file.write_text("".join(json.dumps({"scenario": "x", "output": f"m:{n}", **row}) + "\n" for n, row in enumerate(rows)))
+    file.write_text(
+        "".join(json.dumps({"scenario": "x", "output": f"m:{n}", **row}) + "\n" for n, row in enumerate(rows))
+    )
     assert ctl("submit", "--from", file).code == 0
     assert [job.input for job in sent_batch(taking)] == [row["input"] for row in rows]
 
