@@ -135,10 +135,16 @@ class Place:
 
         Any agent that sees the root may: what matters is that the folder has another name, and that it keeps.
         """
+        stays: OSError | None = None
         with suppress(FileNotFoundError), open_ours(root) as ours:
-            for name in os.listdir(ours):  # noqa: PTH208 (by descriptor)
+            for name in sorted(os.listdir(ours)):  # noqa: PTH208 (by descriptor)
                 if name.startswith(SETTLED) and name.endswith(f"-{farm}" if farm else ""):
-                    clear(ours, name)
+                    try:
+                        clear(ours, name)
+                    except OSError as error:  # the others go all the same
+                        stays = error
+        if stays is not None:
+            raise stays
 
     def look(self) -> Fingerprint | None:
         """The fingerprint of what stands at the target; None for nothing, or nothing that a job could have made."""

@@ -188,6 +188,16 @@ def test_p5_a_staging_folder_goes_whole_when_another_takes_a_file_out_of_it_mean
     assert list((tmp_path / ".ffrtmp").iterdir()) == []
 
 
+def test_p5_one_settled_folder_that_cannot_be_cleared_keeps_no_other(tmp_path: Path):
+    ours = tmp_path / ".ffrtmp"
+    for name in (".settled-1.1-a", ".settled-3.1-a", ".settled-4.1-b", "5.1-a"):
+        (ours / name).mkdir(parents=True)
+    (ours / ".settled-2.1-a").symlink_to(tmp_path)
+    with pytest.raises(OSError, match="symbolic link"):
+        Place.sweep_settled(tmp_path, "a")
+    assert sorted(entry.name for entry in ours.iterdir()) == [".settled-2.1-a", ".settled-4.1-b", "5.1-a"]
+
+
 CRASH = """
 import os, signal, sys
 from pathlib import Path
