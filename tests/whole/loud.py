@@ -20,6 +20,8 @@ def tenths(log: str) -> list[int]:
 def measure(farm: Farm, seconds: float, output: str, *words: str) -> int:
     """Submit a job that measures so much sound; with "-re" among `words` at the sound's own pace."""
     clip = generated(seconds, 16, 16, 1.0, name="loud.mkv")
-    shutil.copyfile(clip, farm.media / f"loud{seconds:g}.mkv")
+    there = farm.media / f"loud{seconds:g}.mkv"
+    if not there.exists():  # an earlier job may be reading it
+        shutil.copyfile(clip, there)
     engine = ("-i", "{input}", "-af", "ebur128", "-c:v", "copy", "-c:a", "flac", "{output}")
     return farm.run(f"media:loud{seconds:g}.mkv", f"media:{output}", *words, *engine)
