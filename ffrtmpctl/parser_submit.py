@@ -78,7 +78,7 @@ def _add_submit(commands: Commands) -> None:
         "--generate",
         type=pattern,
         metavar="SIZE@RATE:TIME",
-        help="a generated test pattern as the input, e.g. 1280x720@30:60",
+        help="a generated test pattern as the input, e.g. 1280x720@30:60; without it and --input, one of a minute",
     )
     parser.add_argument("--engine", choices=("ffmpeg", "gstreamer", "auto"), help="what does the work")
     parser.add_argument(
@@ -99,7 +99,9 @@ def _add_media(parser: argparse.ArgumentParser) -> None:
         type=place,
         help="where the result goes: as --input; a URL to push to, also more than one",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace what stands at the output path")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace what stands at the output path; needs an input"
+    )
 
 
 def _add_terms(parser: argparse.ArgumentParser) -> None:

@@ -102,7 +102,7 @@ class Submission(Request, frozen=True):
 
     scenario: str = ""  # empty only with `arguments` (jobs run)
     input: str = ""  # ROOT:relative, ROOT@NODE:relative, an absolute path, or a URL; empty: the scenario's pattern
-    generate: Pattern | None = None
+    generate: Pattern | None = None  # one of both is needed with `overwrite`
     output: str = ""  # as `input`, but no URL; empty: ROOT/jobs/NUMBER.EXT
     output_urls: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
@@ -263,7 +263,7 @@ class RootView(Body, frozen=True):
 
 class NodeView(Body, frozen=True):
     node: str
-    state: Literal["ready", "drained", "lost", "unheard"]
+    state: Literal["ready", "drained", "away", "lost", "unheard"]
     address: str
     key: str
     labels: tuple[str, ...]

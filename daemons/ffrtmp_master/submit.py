@@ -211,6 +211,7 @@ def _source(submission: Submission, recipe: Recipe, roots: paths.Roots) -> Sourc
     if recipe.kind == "plain" and not submission.input:
         raise Refusal(422, "plain arguments need an input", hint="give --input")
     if not submission.input:
+        _refuse_to_replace_by_default(submission)
         return Source(pattern=submission.generate or scenario.pattern(recipe))
     url = _SCHEME.fullmatch(submission.input)
     if url is not None:
@@ -218,6 +219,16 @@ def _source(submission: Submission, recipe: Recipe, roots: paths.Roots) -> Sourc
     if submission.input.endswith("/"):
         raise Refusal(422, "the input is a folder", hint="name a file")
     return Source(path=paths.resolve(submission.input, roots, "input"))
+
+
+def _refuse_to_replace_by_default(submission: Submission) -> None:
+    """A forgotten input must not cost a film: what replaces a file is named by somebody."""
+    if submission.overwrite and submission.generate is None:
+        raise Refusal(
+            422,
+            "which input? without one, a test pattern would replace what stands at the output",
+            hint="give --input, or --generate where a test pattern is to replace it",
+        )
 
 
 def _url(text: str, scheme: str, rest: str) -> str:

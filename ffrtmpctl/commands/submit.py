@@ -97,6 +97,7 @@ def _batch(args: Namespace) -> list[Submission]:
 
 def _send(args: Namespace, context: Context, asked: Sequence[Submission], *, batch: bool = False) -> int:
     """Submit, once for certain: the key makes the master answer a repetition with what it did the first time."""
+    _refuse_forgotten_inputs(asked)
     if not args.idempotency_key:  # with one it may have been taken before, and its input may be gone since
         refuse_absent(context.master, (job.input for job in asked))
     body: object = {"items": asked} if batch else asked[0]
@@ -116,6 +117,15 @@ def _send(args: Namespace, context: Context, asked: Sequence[Submission], *, bat
         context.out.flush()
         return watch(context, [job.job for job in jobs])
     return int(Exit.REFUSED if rejected else Exit.DONE)
+
+
+def _refuse_forgotten_inputs(asked: Sequence[Submission]) -> None:
+    """Without an input a job makes a test pattern, which may replace a film only where somebody said so."""
+    for number, job in enumerate(asked, 1):
+        if job.overwrite and not (job.input or job.generate or job.arguments):
+            which = f"job {number} of {len(asked)}: " if len(asked) > 1 else ""
+            hint = "give --input, or --generate where a test pattern is to replace what stands there"
+            raise FarmError(f"{which}which input? --overwrite needs one", hint=hint, code=Exit.USAGE)
 
 
 def _warn(context: Context, jobs: Sequence[SubmittedJob]) -> None:

@@ -246,6 +246,15 @@ def test_a_scenario_without_input_uses_a_pattern_of_its_size_a_minute_long() -> 
 # ---- output ----------------------------------------------------------------------------------------------------------
 
 
+def test_a_forgotten_input_replaces_no_film_by_a_test_pattern() -> None:
+    for output in ("srv:film.mp4", ""):
+        refusal = refused(output=output, overwrite=True)
+        assert (refusal.status, refusal.detail[:12]) == (422, "which input?") and "--generate" in refusal.hint
+    asked = prepared(output="srv:film.mp4", overwrite=True, generate=Pattern(640, 360, 25.0, 2.0))
+    assert asked.spec.overwrite and again(asked.spec, asked.new.terms, 1, known().fresh_uuid).spec.overwrite
+    assert prepared(output="srv:film.mp4").spec.source.pattern is not None
+
+
 def test_a_job_without_output_writes_to_the_folder_jobs_under_its_number() -> None:
     job = prepared()
     assert (job.output_key, output_key(job.spec)) == ("", "")

@@ -128,6 +128,17 @@ def test_each_submission_has_a_key_of_its_own_unless_it_is_given(ctl: Ctl, takin
     assert first != second and third == "nightly-7"
 
 
+def test_a_forgotten_input_replaces_no_film_and_is_wrong_usage(ctl: Ctl, taking: Peer, tmp_path: Path):
+    run = ctl("submit", "--scenario", "x", "--output", "media:film.mp4", "--overwrite")
+    assert run.code == 2 and "which input?" in run.err and "--generate" in run.err
+    (tmp_path / "jobs").write_text('{"input": "media:a.mov"}\n{"scenario": "y"}\n')
+    run = ctl("submit", "--scenario", "x", "--overwrite", "--from", tmp_path / "jobs")
+    assert run.code == 2 and "job 2 of 2: which input?" in run.err and taking.asked == []
+    words = ("submit", "--scenario", "x", "--output", "media:film.mp4", "--overwrite")
+    for source in (("--generate", "64x64@25:1"), ("--input", "media:in.mov")):
+        assert ctl(*words, *source).code == 0
+
+
 def test_a_rejected_job_is_refused_with_the_reason(ctl: Ctl, peer: Peer):
     peer.on(ROUTE, gives(made(3, state="rejected", reason="no node has h264_nvenc"), 201))
     run = ctl("submit", "--scenario", "x", "--strict")
