@@ -96,11 +96,13 @@ class LiveFarm:
         usage = world.usage.get(node.name, NOTHING)
         told = self.told.get(node.name)
         pulse = self.pulse.get(node.name, Pulse())
-        state: Literal["ready", "drained", "lost", "unheard"] = "ready"
+        state: Literal["ready", "drained", "away", "lost", "unheard"] = "ready"
         if contact is None:
             state = "unheard"
         elif contact.lost:
             state = "lost"
+        elif contact.away:
+            state = "away"
         elif node.drained:
             state = "drained"
         return LiveNode(

@@ -74,7 +74,28 @@ def test_why_names_the_nodes_that_take_nothing():
     job = stage.submit()
     told = why(stage.world, job)
     assert told is not None and stage.state(job) is State.QUEUED
-    assert told.nodes == {"a": "it is lost", "b": "its agent is being restarted"}
+    assert told.nodes == {"a": "it is lost", "b": "its agent said goodbye 0 s ago and is given 60 s to be back"}
+    assert "all of them are lost, away, drained" in told.sentence
+
+
+def test_why_says_of_a_job_whose_agent_said_goodbye_when_that_was_and_how_long_it_is_waited_for():
+    stage = Stage()
+    a = stage.node("a")
+    runs, paused = stage.submit(), stage.submit()
+    stage.pause(paused)
+    a.say(ev.Goodbye(*a._at()))
+    a.leave()
+    stage.pass_s(12)
+    farewell = "said goodbye 12 s ago and is given 60 s to be back"
+    assert stage.why(runs).startswith(f"attempt 1 is on a, whose agent {farewell}; after that")
+    assert stage.why(paused).startswith(f"it is paused by a user on a, whose agent {farewell}")
+    refused = stage.ask(ev.RemoveNode(1, "a"))
+    assert refused.status == 409 and refused.detail == f"node a may come back: its agent {farewell}"
+    assert "a is not in contact" in stage.cancel(runs).hint
+    told = why(stage.world, runs)
+    assert told is not None and told.nodes == {"a": f"its agent {farewell}"}
+    a.back()
+    assert stage.state(runs) is State.CANCELED and "goodbye" not in stage.why(paused)
 
 
 def test_why_names_the_agents_setting_that_keeps_plain_arguments_and_protocols_away():

@@ -90,11 +90,24 @@ def test_p11_a_restarted_agent_is_no_duplicate_and_finds_its_running_job(farm: F
     farm.agents["a"].signal(number)
     farm.agents["a"].process.wait(30)
     assert engines(farm, job) == engine, "its engine goes on without the agent"
+    if number == signal.SIGTERM:
+        tells_of_the_goodbye(farm, job)
     farm.start_agent("a", "--allow-run")
     assert states(farm)["a"] == "ready"
     assert farm.get("/v1/nodes/a")["incarnation"] == life + 1
     assert engines(farm, job) in (engine, [])
     assert farm.wait(job, "completed")["attempt"] == 1
+
+
+def tells_of_the_goodbye(farm: Farm, job: int) -> None:
+    """Node a is not called ready, and the job there is not said to be running as if nothing were."""
+    until("the goodbye", lambda: states(farm)["a"] == "away")
+    assert re.search(r"^a +away ", farm.ctl("nodes", "list").stdout, re.MULTILINE)
+    assert "node a is away, heard " in farm.ctl("nodes", "describe", "a").stdout
+    waited = farm.ctl("nodes", "list", "--wait", "--timeout", "0.3s")
+    assert waited.returncode == 1 and "1 should be ready" in waited.stderr
+    why = farm.ctl("jobs", "why", str(job)).stdout
+    assert "attempt 1 is on a, whose agent said goodbye " in why and " is given 60 s to be back" in why
 
 
 def test_nodes_are_listed_described_drained_resumed_labelled_and_removed(farm: Farm) -> None:

@@ -69,6 +69,12 @@ def _short(capacity: Capacity, usage: Usage, need: Requirements) -> str | None:
     return None
 
 
+def farewell(world: World, contact: Contact) -> str:
+    """Of an agent that is away: since when, and how long that loses its node none of its jobs."""
+    since_s = max(0.0, world.listening_s - contact.heard_s)
+    return f"said goodbye {since_s:.0f} s ago and is given {world.rules.away_after_s:g} s to be back"
+
+
 def closed(world: World, node: Node, contact: Contact | None) -> str | None:
     """Why a node takes nothing at all just now; None if it does."""
     if contact is None:
@@ -76,7 +82,7 @@ def closed(world: World, node: Node, contact: Contact | None) -> str | None:
     if contact.lost:
         return "it is lost"
     if contact.away:
-        return "its agent is being restarted"
+        return f"its agent {farewell(world, contact)}"
     if node.drained:
         return "it is drained"
     if contact.hold_until_s > world.now_s:

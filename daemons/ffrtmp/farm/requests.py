@@ -27,7 +27,7 @@ from .events import (
 )
 from .job import Attempt, Failure, Job, Reason, Requirements, State, Terms, Want
 from .node import Node
-from .placement import could_ever
+from .placement import could_ever, farewell
 from .queue import LaneKey, round_up
 from .world import World
 
@@ -168,7 +168,7 @@ def cancel(world: World, event: Cancel) -> None:
 
 def _canceling(world: World, request: int, job: Job) -> None:
     nodes = tuple(sorted({a.node for a in world.attempts_of(job.number)}))
-    away = [n for n in nodes if world.in_contact(n) is None]
+    away = [n for n in nodes if (contact := world.in_contact(n)) is None or contact.away]
     hint = (
         f"{', '.join(away)} is not in contact; it ends there when it is back, or: ffrtmpctl nodes remove"
         if away
@@ -383,9 +383,12 @@ def remove_node(world: World, event: RemoveNode) -> None:
     node = _node(world, event.request, event.node)
     if node is None:
         return
-    if world.in_contact(node.name) is not None and not event.force:
-        hint = f"drain it first: ffrtmpctl nodes drain {node.name}; or --force"
-        answer(world, event.request, 409, f"node {node.name} is in contact", hint, nodes=(node.name,))
+    contact = world.in_contact(node.name)
+    if contact is not None and not event.force:
+        what, hint = "is in contact", f"drain it first: ffrtmpctl nodes drain {node.name}; or --force"
+        if contact.away:
+            what, hint = f"may come back: its agent {farewell(world, contact)}", "wait until it is lost; or --force"
+        answer(world, event.request, 409, f"node {node.name} {what}", hint, nodes=(node.name,))
         return
     _close_books(world, node.name, "was removed")
     world.nodes.put(node.name, None)

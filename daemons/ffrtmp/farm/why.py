@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .job import Attempt, Job, State, Want
-from .placement import closed, could_ever, never, obstacle, unable
+from .placement import closed, could_ever, farewell, never, obstacle, unable
 from .queue import rank
 from .world import World
 
@@ -71,14 +71,14 @@ def _unable(world: World, job: Job) -> Why:
 
 
 def _away(world: World, job: Job) -> str:
-    """The nodes that could run it, where all of them are lost, drained or unheard; else empty."""
+    """The nodes that could run it, where all of them are lost, away, drained or unheard; else empty."""
     able = [n for n in world.nodes.rows() if never(n.capacity, n.labels, job.terms.requirements) is None]
-    there = [n for n in able if world.in_contact(n.name) is not None and not n.drained]
+    there = [n for n in able if not n.drained and (c := world.in_contact(n.name)) is not None and not c.away]
     if there or not able:
         return ""
     if len(able) == 1:
         return f"{able[0].name}, the only node that could run it: {closed(world, able[0], world.contacts.get(able[0].name))}"
-    return f"one of the {len(able)} nodes that could run it: all of them are lost, drained or not heard yet"
+    return f"one of the {len(able)} nodes that could run it: all of them are lost, away, drained or not heard yet"
 
 
 def _ahead(world: World, job: Job) -> int:
@@ -114,14 +114,29 @@ def _between(world: World, job: Job) -> Why:
 
 def _canceling(world: World, job: Job) -> Why:
     attempts = world.attempts_of(job.number)
-    nodes = {a.node: "in contact" if world.in_contact(a.node) else "not in contact" for a in attempts}
+    nodes = {a.node: _contact(world, a.node) for a in attempts}
     return Why(f"it is being canceled; {', '.join(sorted(nodes))} has not said yet that nothing is left", "", nodes)
+
+
+def _contact(world: World, node: str) -> str:
+    contact = world.in_contact(node)
+    if contact is None:
+        return "not in contact"
+    return f"its agent {farewell(world, contact)}" if contact.away else "in contact"
+
+
+def _gone(world: World, attempt: Attempt) -> str:
+    """What is said after a node's name where it is not in contact; else empty."""
+    contact = world.in_contact(attempt.node)
+    if attempt.doubted:
+        return ", which is lost"
+    return f", whose agent {farewell(world, contact)}" if contact is not None and contact.away else ""
 
 
 def _there(world: World, job: Job, attempt: Attempt | None) -> Why:
     if attempt is None:
         return Why("it is paused by a user, and no attempt of it is there", f"ffrtmpctl jobs resume {job.number}")
-    lost = ", which is lost" if attempt.doubted else ""
+    gone = _gone(world, attempt)
     grant = world.grants.get(job.number)
     if attempt.doubted and grant is not None:
         return Why(
@@ -131,11 +146,17 @@ def _there(world: World, job: Job, attempt: Attempt | None) -> Why:
         )
     if attempt.want is Want.STOP:
         hint = f"ffrtmpctl nodes remove {attempt.node}, if that node is gone for good" if attempt.doubted else ""
-        return Why(f"it is being stopped on {attempt.node}{lost}", hint)
+        return Why(f"it is being stopped on {attempt.node}{gone}", hint)
+    if job.state is State.PAUSED:
+        return Why(f"it is paused by a user on {attempt.node}{gone}", f"ffrtmpctl jobs resume {job.number}")
+    if gone and not attempt.doubted:
+        then = "its grant is settled" if grant is not None and not attempt.live else "the job is done anew"
+        sentence = (
+            f"attempt {attempt.number} is on {attempt.node}{gone}; after that the node counts as lost, and {then}"
+        )
+        return Why(sentence, f"start the agent of {attempt.node} again, or wait")
     if job.state is State.RESUMING:
         return Why(f"it was resumed and waits for CPU on {attempt.node}, where its memory is")
-    if job.state is State.PAUSED:
-        return Why(f"it is paused by a user on {attempt.node}{lost}", f"ffrtmpctl jobs resume {job.number}")
     if job.state is State.ASSIGNED:
         return Why(f"it was handed out to {attempt.node}, which has not said yet that it took it")
     return Why(f"attempt {attempt.number} runs on {attempt.node}, the fitting node with the most room at its start")

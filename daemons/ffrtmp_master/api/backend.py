@@ -50,7 +50,7 @@ class LiveNode:
     """A node as memory has it: the record, the contact, what is used of it, and what it last said."""
 
     node: Node
-    state: Literal["ready", "drained", "lost", "unheard"]
+    state: Literal["ready", "drained", "away", "lost", "unheard"]
     jobs: tuple[str, ...] = ()  # "42.1"
     cpu_used_milli: int = 0
     memory_used_bytes: int = 0
