@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -232,6 +232,31 @@ def test_an_http_source_is_transcoded_and_one_that_breaks_off_is_a_network_error
         verdict = encoded_from(folder, url).verdict()
     assert not verdict.ok
     assert (verdict.failure.reason, verdict.failure.transient) == ("network_error", True), verdict.failure
+
+
+def test_a_film_with_its_index_at_its_end_needs_a_server_with_ranges_and_is_not_tried_again(tmp_path):
+    content = clips.generated(4.0).read_bytes()
+    assert content.rfind(b"moov") > content.rfind(b"mdat")
+
+    def whole(handler: BaseHTTPRequestHandler, cut: int | None = None) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        with suppress(OSError):
+            handler.wfile.write(content[:cut])
+
+    with server(whole) as url:
+        made = attempt(tmp_path, spec_of(QUICK_SOUND, url), url)
+        failure = made.failure(made.run())
+    assert (failure.reason, failure.transient) == ("input_error", False), failure
+    assert "partial file" in failure.line and "no byte ranges" in failure.hint
+    with server(lambda handler: _ranged(handler, content, len(content))) as url:
+        (folder := tmp_path / "with-ranges").mkdir()
+        assert encoded_from(folder, url).verdict().ok
+    for cut in (len(content) // 2, len(content) - 10):  # a connection that breaks may hold the next time
+        with server(partial(whole, cut=cut)) as url:
+            (folder := tmp_path / f"cut-{cut}").mkdir()
+            assert why(folder, url, QUICK_SOUND)[:2] == ("network_error", True)
 
 
 def encoded_from(folder: Path, url: str):

@@ -118,8 +118,7 @@ def _check_length(got_s: float, wanted: Expected, log: Sequence[str]) -> None:
 
 def _cut_off(what: str, log: Sequence[str]) -> Bad:
     """Too short: because the source broke off, or is damaged, or for a reason that nobody told."""
-    network = [rule for group in reasons.TABLE for rule in group if rule.reason == "network_error"]
-    failure = reasons.by_log(log, (network, (reasons.CUT_OFF,)))
+    failure = reasons.without_ranges(log) or reasons.by_log(log, (reasons.NETWORK, (reasons.CUT_OFF,)))
     if failure is None:
         return Bad(what)
     return Bad(f"{failure.line} ({what})", reason=failure.reason, transient=failure.transient, hint=failure.hint)

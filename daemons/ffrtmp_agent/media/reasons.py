@@ -45,7 +45,10 @@ def _rule(pattern: str, reason: Reason, transient: bool, hint: str) -> Rule:
     return Rule(re.compile(pattern, re.IGNORECASE), reason, transient, hint)
 
 
+# Whether and how often it is tried again is the master's to say; a hint tells what somebody can do about it.
 FINAL, TRANSIENT = False, True
+_HINT_STALL = "its source or its output's disk may hang; `ffrtmpctl jobs logs` shows all it said"
+_HINT_ENDED = "the node's journal may tell by whom"
 _ENOENT_OUT = r"error (?:opening output|writing header|initializing the muxer).*"
 _NO_OUTPUT = "the node's media root cannot be written; `ffrtmpctl nodes describe` shows its roots"
 
@@ -128,7 +131,7 @@ TABLE: tuple[tuple[Rule, ...], ...] = (
             r"http error (?:408|425|429|5\d\d)|server returned (?:5xx|429)|too many requests",
             "network_error",
             TRANSIENT,
-            "the source's server has trouble; it is tried again",
+            "the source's server has trouble; see whether it gives this URL to others",
         ),
         _rule(
             r"http error 4\d\d|server returned 40\d",
@@ -148,7 +151,7 @@ TABLE: tuple[tuple[Rule, ...], ...] = (
             r"error in the p(?:ull|ush) function|tls.*(?:fail|error)|handshake fail",
             "network_error",
             TRANSIENT,
-            "the source's server cannot be reached or broke off; it is tried again",
+            "the source's server cannot be reached or broke off; see that it runs and that the node can reach it",
         ),
     ),
     (  # the source itself
@@ -187,6 +190,7 @@ TABLE: tuple[tuple[Rule, ...], ...] = (
         ),
     ),
 )
+NETWORK = tuple(rule for group in TABLE for rule in group if rule.reason == "network_error")
 # Said of a source that ends too early, while ffmpeg itself is content: asked only when the output came out short.
 CUT_OFF = _rule(
     r"partial file|file ended prematurely|corrupt|truncat|invalid nal unit|invalid data found|error while decoding",
@@ -194,6 +198,11 @@ CUT_OFF = _rule(
     FINAL,
     "the input is cut off or damaged",
 )
+# A server without byte ranges, and a film whose index stands behind its pictures: having read the index, ffmpeg cannot go
+# back, says so, and then finds the stream at its "end" in just the place where it wanted to be. A connection that breaks
+# is complained of before anything is missed, and at another place.
+_CANNOT_GO_BACK = re.compile(r"stream \d+, offset 0x([0-9a-f]+): partial file", re.IGNORECASE)
+_ENDED_AT = re.compile(r"stream ends prematurely at (\d+), should be", re.IGNORECASE)
 _CANNOT_WRITE = re.compile(
     r"permission denied|no such file or directory|read-only file system|not permitted", re.IGNORECASE
 )
@@ -206,7 +215,8 @@ def classify(end: End, log: str | Sequence[str], *, staged: str = "") -> Failure
     `staged` is the path of its output, by which "No such file" of the output is told from that of the input.
     """
     lines = log.splitlines() if isinstance(log, str) else list(log)
-    return _by_host(end, lines) or _by_output(lines, staged) or by_log(lines, TABLE) or _unknown(end, lines)
+    known = _by_host(end, lines) or _by_output(lines, staged) or without_ranges(lines)
+    return known or by_log(lines, TABLE) or _unknown(end, lines)
 
 
 def by_log(lines: Sequence[str], table: Sequence[Sequence[Rule]]) -> Failure | None:
@@ -216,6 +226,25 @@ def by_log(lines: Sequence[str], table: Sequence[Sequence[Rule]]) -> Failure | N
             for rule in group:
                 if rule.pattern.search(line):
                     return Failure(rule.reason, rule.transient, told(line), rule.hint)
+    return None
+
+
+def without_ranges(lines: Sequence[str]) -> Failure | None:
+    """The failure of a film that can only be read with byte ranges, which its server does not give; None for any other."""
+    missed = None
+    for line in lines:
+        if missed is None and any(rule.pattern.search(line) for rule in NETWORK):
+            return None  # broken before anything was missed
+        missed = missed or _CANNOT_GO_BACK.search(line)
+        ended = _ENDED_AT.search(line)
+        if missed and ended:
+            if int(missed[1], 16) != int(ended[1]):
+                return None
+            hint = (
+                "the server gives no byte ranges and the film's index is at its end: serve it from a server that does, "
+                "or copy it to a media root"
+            )
+            return Failure("input_error", FINAL, told(missed.string), hint)
     return None
 
 
@@ -231,7 +260,7 @@ def _by_host(end: End, lines: Sequence[str]) -> Failure | None:
     if end.timed_out:
         return Failure("timeout", FINAL, "its time was used up", "raise the job's time limit, or use a faster scenario")
     if end.stalled:
-        return Failure("timeout", TRANSIENT, f"no progress any more; last said: {_last(lines)}", "it is tried again")
+        return Failure("timeout", TRANSIENT, f"no progress any more; last said: {_last(lines)}", _HINT_STALL)
     if end.signal is None:
         return None
     name = _signal_name(end.signal)
@@ -243,7 +272,7 @@ def _by_host(end: End, lines: Sequence[str]) -> Failure | None:
         return Failure("resource_error", FINAL, "its CPU time was used up", "raise the job's time limit")
     if end.signal in _CRASHES:
         return Failure("runtime_error", TRANSIENT, f"ffmpeg crashed ({name})", "if it does so again, tell the makers")
-    return Failure("platform_error", TRANSIENT, f"ffmpeg was ended from outside ({name})", "it is tried again")
+    return Failure("platform_error", TRANSIENT, f"ffmpeg was ended from outside ({name})", _HINT_ENDED)
 
 
 def _by_output(lines: Sequence[str], staged: str) -> Failure | None:
@@ -256,7 +285,7 @@ def _by_output(lines: Sequence[str], staged: str) -> Failure | None:
 
 def _unknown(end: End, lines: Sequence[str]) -> Failure:
     if end.status == 255 and any("received signal" in line for line in lines):
-        return Failure("platform_error", TRANSIENT, told(_last(lines)), "ffmpeg was ended from outside")
+        return Failure("platform_error", TRANSIENT, told(_last(lines)), f"ffmpeg was ended from outside; {_HINT_ENDED}")
     how = "nobody saw how it ended" if end.status is None else f"exit status {end.status}"
     return Failure("runtime_error", TRANSIENT, told(_last(lines)) or how, "`ffrtmpctl jobs logs` shows all it said")
 
