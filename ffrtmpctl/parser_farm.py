@@ -48,9 +48,11 @@ def _add_nodes(nodes: Commands) -> None:
             "nodes:remove",
             "take a node out for good: its attempts are given up and its key is not admitted any more",
             "ffrtmpctl nodes remove encoder-1",
+            "ffrtmpctl nodes remove encoder-1 --force --yes",
         )
     )
     remove.add_argument("--force", action="store_true", help="also while it is in contact")
+    remove.add_argument("--yes", action="store_true", help="do not ask")
     _add_label(nodes)
 
 

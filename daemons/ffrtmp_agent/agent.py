@@ -221,7 +221,7 @@ class Agent:
         """Say once what stands between this node and its master, and once that it is over."""
         trouble = "" if self.session.live else self.link.troubles() or ""
         if trouble and trouble != self._trouble:
-            log.warning("%s; jobs go on", trouble)
+            log.warning("; ".join(filter(None, (trouble, "jobs go on", self.link.advice()))))
         self._trouble = trouble
 
     def _status(self) -> str:

@@ -134,6 +134,15 @@ class Link:
             return None
         return self.trouble.value.format(where=self.hub.removeprefix("tcp://"), key=fingerprint(self._keys.public))
 
+    def advice(self) -> str:
+        """What somebody can do about the trouble; empty where waiting is all."""
+        if self.trouble is not Trouble.NOT_ADMITTED:
+            return ""
+        return (
+            "if this node was removed, stop its agent and join again: ffrtmpctl nodes invite on the master's host, "
+            "ffrtmp-agent join TICKET here; beside the master a start with --register does it"
+        )
+
     def send(self, message: wire.Message) -> bool:
         """Send without waiting; False when there is no connection or too much is unsent (the message is dropped).
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 
 import msgspec
@@ -10,6 +9,7 @@ import msgspec
 from ffrtmp.api import Many, Page, Selection, Submitted
 from ffrtmp.errors import Exit, FarmError
 
+from ..asking import ask, needs_terminal
 from ..client import decode, path_of
 from ..context import Context
 from ..parser_jobs import needs_choice
@@ -48,19 +48,14 @@ def _one(context: Context, job: str, verb: str) -> None:
 
 def _confirm(args: Namespace, context: Context, filters: dict[str, str]) -> None:
     """Ask a person; raises FarmError when nobody can be asked or the answer is no."""
-    if not sys.stdin.isatty():
-        hint = "--yes does it without asking"
-        raise FarmError(f"jobs {args.verb} by filter asks first, and there is no terminal", hint=hint, code=Exit.USAGE)
+    needs_terminal(f"jobs {args.verb} by filter")
     body = context.master.call("GET", "/v1/jobs", query={**filters, "limit": COUNTED}).body
     page = decode(body, Page[msgspec.Raw])
     if not page.items:
         raise FarmError("no job fits the filter", code=Exit.NOT_FOUND)
     count = f"more than {len(page.items)}" if page.next else str(len(page.items))
     words = " ".join(f"{name}={value}" for name, value in filters.items())
-    context.err.write(f"{args.verb} {count} job{'' if count == '1' else 's'} ({words})? [y/N] ")
-    context.err.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise FarmError("nothing was done", code=Exit.REFUSED)
+    ask(context.err, f"{args.verb} {count} job{'' if count == '1' else 's'} ({words})")
 
 
 def _tell(context: Context, answer: Many, args: Namespace) -> int:

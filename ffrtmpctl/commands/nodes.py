@@ -8,6 +8,7 @@ from argparse import Namespace
 from ffrtmp.api import Invitation, InviteRequest, Labels, NodeView, Page, RootView
 from ffrtmp.errors import Exit, FarmError
 
+from ..asking import ask, needs_terminal
 from ..client import decode, pages, path_of
 from ..context import Context
 from ..patience import Patience
@@ -148,7 +149,10 @@ def order(args: Namespace, context: Context) -> int:
 
 
 def remove(args: Namespace, context: Context) -> int:
-    """Take one out for good."""
+    """Take one out for good, after asking."""
+    if not args.yes:
+        needs_terminal("nodes remove")
+        ask(context.err, f"remove node {args.node} for good (to be back, its host has to join again)")
     reply = context.master.call("DELETE", path_of("nodes", args.node), query={"force": 1 if args.force else None})
     tell_done(context, f"node {args.node}", reply.body, "removed")
     return Exit.DONE

@@ -215,7 +215,7 @@ def test_a_node_is_labelled_invited_and_removed(ctl: Ctl, peer: Peer):
     assert msgspec.json.decode(peer.asked[-1].body, type=api.InviteRequest) == api.InviteRequest(
         name="b", expires_s=600
     )
-    ctl("nodes", "remove", "a", "--force")
+    ctl("nodes", "remove", "a", "--force", "--yes")
     assert peer.asked[-1].query == {"force": "1"}
 
 

@@ -114,7 +114,7 @@ def test_a_question_is_asked_again_when_the_connection_breaks(ctl: Ctl, peer: Pe
 
 def test_an_order_that_may_have_been_taken_is_not_given_twice(ctl: Ctl, peer: Peer):
     peer.on("DELETE /v1/nodes/a", hangs_up)
-    run = ctl("nodes", "remove", "a")
+    run = ctl("nodes", "remove", "a", "--yes")
     what, hint = told(run.err)
     assert run.code == 5 and "broke" in what and "may have done" in hint
     assert len(peer.asked) == 1

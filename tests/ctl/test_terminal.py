@@ -101,6 +101,26 @@ def test_a_person_is_asked_before_many_jobs_are_canceled(peer: Peer, environment
         assert words in terminal.shown
 
 
+def test_a_person_is_asked_before_a_node_is_removed_and_a_script_has_to_say_yes(
+    peer: Peer, environment: dict[str, str]
+):
+    peer.on("DELETE /v1/nodes/a", gives(api.Done(detail="gone")))
+    for answer, code in (("", 4), ("y", 0)):
+        with on_terminal(environment, "nodes", "remove", "a") as terminal:
+            terminal.until(lambda shown: "remove node a for good" in shown and "? [y/N] " in shown)
+            assert peer.asked == []
+            terminal.type(f"{answer}\n")
+            assert terminal.wait() == code
+    command = [PROGRAM, "nodes", "remove", "a"]
+    script = subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    assert script.returncode == 2 and "there is no terminal" in script.stderr and "--yes" in script.stderr
+    assert len(peer.asked) == 1
+    subprocess.run([*command, "--yes"], env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    assert len(peer.asked) == 2
+
+
 def test_a_log_cannot_steer_the_terminal(peer: Peer, environment: dict[str, str]):
     peer.on("GET /v1/jobs/42/logs", streams([b"title: \x1b]0;owned\x07\x1b[2J\ttab\n"]))
     with on_terminal(environment, "logs", "42") as terminal:

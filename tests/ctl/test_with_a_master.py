@@ -101,8 +101,8 @@ def test_nodes_and_queues_are_looked_after(ctl: Ctl, farm: RunningMaster):
     assert ctl("queues", "pause", "batch").code == 0
     assert ctl("queues", "list").out.splitlines()[3].split()[:2] == ["batch", "paused"]
     assert ctl("queues", "resume", "batch").code == 0
-    assert ctl("nodes", "remove", "one").code == 4
-    assert ctl("nodes", "remove", "one", "--force").code == 0
+    assert ctl("nodes", "remove", "one", "--yes").code == 4
+    assert ctl("nodes", "remove", "one", "--force", "--yes").code == 0
     assert len(ctl("nodes", "list").out.splitlines()) == 1
 
 

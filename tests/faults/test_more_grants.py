@@ -74,7 +74,7 @@ def test_p2_a_lost_node_with_a_grant_is_removed_and_its_job_starts_elsewhere(tmp
         until("the node to be lost", lambda: farm.nodes()[0]["state"] == "lost")
         farm.start_agent("b", media=elsewhere)
         assert farm.state(job) == "running"
-        farm.ctl("nodes", "remove", "a", check=True)
+        farm.ctl("nodes", "remove", "a", "--yes", check=True)
         assert farm.state(job) == "queued", "the media root is not on b"
         assert "media" in farm.ctl("jobs", "why", str(job), check=True).stdout
         farm.start_agent("a")  # enrolled anew

@@ -21,7 +21,7 @@ def test_p5_a_cancel_of_a_job_on_a_lost_node_ends_when_the_node_is_removed(tmp_p
         until("the node to be lost", lambda: is_lost(farm, "a"))
         farm.ctl("jobs", "cancel", str(job), check=True)
         assert farm.state(job) == "canceling"
-        farm.ctl("nodes", "remove", "a", check=True)
+        farm.ctl("nodes", "remove", "a", "--yes", check=True)
         assert farm.state(job) == "canceled"
         one_history(farm, job)
         farm.start_agent("a")  # what is left of the attempt is cleared

@@ -136,13 +136,15 @@ def test_nodes_are_listed_described_drained_resumed_labelled_and_removed(farm: F
 
 def test_a_node_that_is_removed_is_gone_from_the_list_and_its_key_is_refused(farm: Farm) -> None:
     gone = farm.start_agent("gone")
-    held = farm.ctl("nodes", "remove", "gone")
+    held = farm.ctl("nodes", "remove", "gone", "--yes")
     assert held.returncode == REFUSED and "in contact" in held.stderr and "ffrtmpctl nodes drain gone" in held.stderr
-    farm.ctl("nodes", "remove", "gone", "--force", check=True)
+    farm.ctl("nodes", "remove", "gone", "--force", "--yes", check=True)
     assert "gone" not in states(farm)
     until("the agent to say why it is alone", lambda: gone.said("does not admit the key"))
+    assert gone.said("jobs go on; if this node was removed, stop its agent and join again: ffrtmpctl nodes invite")
     assert gone.stop() == 0
     assert farm.ctl("nodes", "describe", "gone").returncode == 3
+    assert farm.start_agent("gone").stop() == 0, "a start with --register lets it in again, as its log has said"
 
 
 def test_two_hosts_that_call_different_folders_media_are_told_apart_by_their_names(farm: Farm) -> None:
@@ -161,7 +163,7 @@ def test_two_hosts_that_call_different_folders_media_are_told_apart_by_their_nam
     hint = farm.ctl(*words, "elsewhere:in.mkv").stderr
     assert f"media@a ({farm.media}), media@other ({own})" in hint and "ROOT@NODE:path" in hint
     farm.agents["other"].kill()
-    farm.ctl("nodes", "remove", "other", "--force", check=True)
+    farm.ctl("nodes", "remove", "other", "--force", "--yes", check=True)
     assert "media@" not in farm.ctl("jobs", "list").stdout, "without it the name has one meaning"
 
 

@@ -75,7 +75,7 @@ def test_p3_an_output_that_a_removed_node_had_published_is_the_jobs_own(tmp_path
         dies(farm)
         made = (farm.media / "out.mp4").stat()
         until("the node to be lost", lambda: farm.nodes()[0]["state"] == "lost")
-        farm.ctl("nodes", "remove", "a", check=True)
+        farm.ctl("nodes", "remove", "a", "--yes", check=True)
         assert farm.state(job) == "queued"
         farm.start_agent("b")
         assert farm.wait(job, "completed")["attempt"] == 2
