@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime
 from typing import cast
 
@@ -92,14 +93,34 @@ def job_view(row: JobRow, progress: Progress | None, phase: str, now_s: float, n
         percent=_percent(state, shown),
         eta_s=shown.eta_s if shown and state is State.RUNNING else None,
         progress=shown,
-        failure=None
-        if state is State.COMPLETED
-        else failure_view(row.failure, spec, names),  # its attempts tell of theirs
+        failure=failure_view(_last_failure(row), spec, names),
         results=row.results,
         retry_of=spec.retry_of,
         traceparent=spec.traceparent,
         note=mask_url(spec.note),
     )
+
+
+def _last_failure(row: JobRow) -> Failure | None:
+    """What a job failed with, and in its hint what follows. None for one that completed: its attempts tell of theirs."""
+    failure = row.failure
+    if failure is None or row.state is State.COMPLETED:
+        return None
+    return dataclasses.replace(
+        failure, hint="; ".join(part for part in (failure.hint, _what_follows(row, failure)) if part)
+    )
+
+
+def _what_follows(row: JobRow, failure: Failure) -> str:
+    """Whether a job that failed is tried again; empty where the failure itself says enough."""
+    if not failure.transient:
+        return ""
+    if row.state in (State.RETRYING, State.QUEUED, State.ASSIGNED) and row.verdict is None:
+        return "it is tried again by itself"
+    if row.state in (State.FAILED, State.TIMED_OUT) and row.failures:
+        tries = "1 try" if row.failures == 1 else f"{row.failures} tries"
+        return f"given up after {tries}: `ffrtmpctl jobs retry {row.number}` submits it again"
+    return ""
 
 
 def queue_s(row: JobRow, now_s: float) -> float:
@@ -149,7 +170,7 @@ def why(row: JobRow, explained: Why | None, names: RootNames) -> api.Why:
     if explained is not None:
         sentence, hint, nodes = explained.sentence, explained.hint, dict(explained.nodes)
     else:
-        failure = None if row.state is State.COMPLETED else row.failure
+        failure = _last_failure(row)
         sentence, hint, nodes = _ending(row), failure.hint if failure else "", {}
     return api.Why(
         job=row.number,

@@ -166,7 +166,7 @@ def bounded_by_limit(sql: str) -> bool:
     return "ORDER BY" in sql and "LIMIT" in sql
 
 
-def test_sla_counts_platform_faults_and_not_users_faults(tmp_path: Path):
+def test_sla_counts_platform_faults_and_not_those_of_users_and_of_the_way_to_a_source(tmp_path: Path):
     with open_store(tmp_path) as store, open_reader(tmp_path) as reader:
         book = Book()
 
@@ -190,6 +190,7 @@ def test_sla_counts_platform_faults_and_not_users_faults(tmp_path: Path):
         job(1.0, 10.0, State.TIMED_OUT, Reason.TIMEOUT)
         job(1.0, 10.0, State.FAILED, Reason.USER_ERROR)
         job(1.0, 10.0, State.FAILED, Reason.INPUT_ERROR)
+        job(1.0, 10.0, State.FAILED, Reason.NETWORK_ERROR)
         job(99.0, 9999.0, classification="test")
         canceled = book.submit()
         book.move(canceled, State.CANCELED)

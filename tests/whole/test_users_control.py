@@ -147,6 +147,7 @@ def test_a_job_between_two_tries_is_canceled_at_once(farm: Farm) -> None:
     until("its engine", lambda: out_time_s(farm, job) > 0 and engines(farm, job))[0].kill()
     farm.wait(job, "retrying")
     assert "it is tried again in" in farm.ctl("jobs", "why", str(job)).stdout
+    assert "by whom; it is tried again by itself" in farm.ctl("jobs", "status", str(job)).stdout
     farm.ctl("jobs", "cancel", str(job), check=True)
     assert farm.state(job) == "canceled"
     nothing_left(farm)

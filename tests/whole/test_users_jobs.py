@@ -203,6 +203,20 @@ def test_a_job_that_waits_can_be_moved_to_another_place_in_the_order(farm: Farm)
     assert late.returncode == 4
 
 
+def test_a_hint_of_a_job_that_was_given_up_promises_no_further_try(farm: Farm) -> None:
+    before = farm.get("/v1/sla")
+    with serving(429, 429) as server:
+        words = ("--input", server.url, "--output", "media:refused.mp4", "--max-retries", "1", "--wait")
+        waited = farm.ctl("jobs", "submit", *SHORT, *words)
+    assert (waited.returncode, server.asked) == (1, 2)
+    number = waited.stdout.split()[1]
+    told = waited.stderr, farm.ctl("jobs", "status", number).stdout, farm.ctl("jobs", "why", number).stdout
+    for text in told:
+        assert "network_error" in text and f"given up after 2 tries: `ffrtmpctl jobs retry {number}`" in text
+        assert "tried again" not in text
+    assert farm.get("/v1/sla") == before, "the source's server is not the farm's"
+
+
 def test_the_sla_view_counts_production_jobs_and_platform_faults_but_not_users_faults(farm: Farm) -> None:
     def sla() -> dict[str, int]:
         return dict(farm.get("/v1/sla"))

@@ -46,7 +46,8 @@ SLA_JOBS_MAX = 100_000  # the newest ones count
 LOG_BYTES = 256 << 10
 SLA_QUEUE_S = 30.0
 SLA_PROCESSING_S = 600.0
-USER_FAULTS = ("user_error", "input_error")
+# Faults of what was asked, of its input, and of the way to a source on the network or its server: no farm can help them.
+NOT_THE_FARMS = ("user_error", "input_error", "network_error")
 
 
 class Reader:
@@ -163,7 +164,7 @@ class Reader:
     def sla(self, since_s: float) -> SlaCounts:
         """The service level of production jobs that ended since then (of the newest SLA_JOBS_MAX).
 
-        Left out: canceled and rejected jobs, and failures that are the user's. The processing time of a live job has
+        Left out: canceled and rejected jobs, and failures in NOT_THE_FARMS. The processing time of a live job has
         no bound to miss. A platform failure counts as missed.
         """
         row = self._rows(
@@ -178,7 +179,7 @@ class Reader:
                         WHERE classification = 'production' AND ended_s IS NOT NULL AND ended_s >= :since_s
                         ORDER BY ended_s DESC LIMIT {SLA_JOBS_MAX})
                   WHERE state IN ('completed', 'failed', 'timed_out')
-                    AND NOT (state <> 'completed' AND coalesce(reason, '') IN {USER_FAULTS}))
+                    AND NOT (state <> 'completed' AND coalesce(reason, '') IN {NOT_THE_FARMS}))
             """,
             {"since_s": since_s, "queue_s": SLA_QUEUE_S, "processing_s": SLA_PROCESSING_S},
         )[0]
