@@ -218,9 +218,12 @@ class Quiet(NoMaster):
     """The connection stands, and nothing came for too long."""
 
 
-_HINT_START = "start it with `systemctl start ffrtmp-master`, or name another one with --master"
+_HINT_START = (
+    "start ffrtmp-master (systemctl start ffrtmp-master where it is installed as a service), "
+    "or name another one with --master"
+)
 _HINT_ADDRESS = "check --master and $FFRTMP_MASTER"
-_HINT_BUSY = "is it stopped or overloaded? `systemctl status ffrtmp-master` tells; --timeout waits longer"
+_HINT_BUSY = "is it stopped or overloaded? its host and its log tell; --timeout waits longer"
 _HINT_BROKEN = "it may have done what was asked: look with `ffrtmpctl jobs list` before you repeat it"
 
 

@@ -98,7 +98,7 @@ def _ask(link: Link, wish: wire.Enroll, timeout_s: float, clock: Callable[[], fl
             asked_on, ask_at = link.connection, now + REPEAT_S
         select.select([link], [], [], min(0.25, deadline - now))
     reason = link.troubles() or f"the master at {link.hub.removeprefix('tcp://')} does not answer"
-    hint = "check on the master's host: systemctl status ffrtmp-master, and that its port is open to this host"
+    hint = "check on the master's host that ffrtmp-master runs there, and that its port is open to this host"
     raise FarmError(f"not enrolled: {reason}", hint=hint, code=Exit.NO_MASTER)
 
 
@@ -140,7 +140,10 @@ def _post(socket_path: Path, route: str, body: bytes, timeout_s: float) -> tuple
         raise FarmError(f"{socket_path} may not be used by this user", hint=hint, code=Exit.REFUSED) from error
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        hint = "is it running? systemctl status ffrtmp-master; on another host enrol by a ticket: ffrtmp-agent join"
+        hint = (
+            "start ffrtmp-master (systemctl start ffrtmp-master where it is installed as a service); "
+            "on another host enrol by a ticket: ffrtmp-agent join"
+        )
         raise FarmError(f"no master answers at {socket_path}: {reason}", hint=hint, code=Exit.NO_MASTER) from error
     finally:
         connection.close()

@@ -115,17 +115,28 @@ def run_join(flags: dict[str, object]) -> int:
     with StateFolder(config.state_dir) as state:
         identity = join(ticket, state, name, address, str(flags["replace"]))
     print(f"this host is node {identity.name} of the master at {identity.hub}")
-    print(f"start the agent: {start_command(flags)}")
+    for line in how_to_start(flags, has_roots=bool(config.media_roots)):
+        print(line)
     return Exit.DONE
 
 
-def start_command(flags: Mapping[str, object]) -> str:
-    """What starts the agent that was enrolled with these flags, to be pasted."""
-    words = []
+def how_to_start(flags: Mapping[str, object], *, has_roots: bool) -> list[str]:
+    """What starts the agent that was enrolled with these flags; the last line ends with a command to be pasted.
+
+    `has_roots`: whether its configuration names media roots. An agent without one gets no job that reads or writes a file.
+    """
+    words = ["ffrtmp-agent"]
     for name in ("config", "state_dir"):
         if name in flags:
             words += [f"--{name.replace('_', '-')}", str(Path(str(flags[name])).absolute())]
-    return shlex.join(["ffrtmp-agent", *words]) if words else "systemctl start ffrtmp-agent"
+    lines = []
+    if words == ["ffrtmp-agent"]:
+        first = "" if has_roots else f"name its media_roots in {AgentConfig.DEFAULT_FILES[0]}, then "
+        lines.append(f"where it is installed as a service: {first}systemctl start ffrtmp-agent")
+    if not has_roots:
+        lines.append("no media root is configured yet: put a name and a folder of videos into the command")
+        words += ["--media-root", "NAME=/path/to/videos"]
+    return [*lines, f"start the agent: {shlex.join(words)}"]
 
 
 def run_agent(settings: Source[AgentConfig], config: AgentConfig) -> int:

@@ -61,7 +61,10 @@ class StateFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(self._lock)
-            hint = "stop it first (systemctl stop ffrtmp-agent), or give this one a folder of its own"
+            hint = (
+                "stop it first (systemctl stop ffrtmp-agent where it is a service), "
+                "or give this one a folder of its own"
+            )
             raise FarmError(f"another agent uses the state folder {path}", hint=hint, code=Exit.REFUSED) from None
         with suppress(OSError):
             clear_drafts(path)

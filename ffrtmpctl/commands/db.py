@@ -54,7 +54,7 @@ def _refuse_running(context: Context) -> None:
         pass  # whatever answers, somebody is there
     raise FarmError(
         f"a master answers at {context.master.address}; a database is restored while it is stopped",
-        hint="systemctl stop ffrtmp-master.socket ffrtmp-master.service",
+        hint="stop it first (systemctl stop ffrtmp-master.socket ffrtmp-master.service where it is a service)",
         code=Exit.REFUSED,
     )
 

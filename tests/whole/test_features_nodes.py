@@ -211,7 +211,8 @@ def test_another_host_joins_by_a_ticket_that_is_good_for_one_host(farm: Farm) ->
     joined = join("guest")
     assert joined.returncode == 0 and "this host is node guest" in joined.stdout, joined
     command = joined.stdout.splitlines()[-1].removeprefix("start the agent: ")
-    assert command == " ".join(["ffrtmp-agent", *state("guest")])
+    assert command == " ".join(["ffrtmp-agent", *state("guest"), "--media-root", "NAME=/path/to/videos"])
+    command = command.removesuffix(" --media-root NAME=/path/to/videos")  # its configuration names one
     again = join("thief")
     assert again.returncode == REFUSED and "ask for a new ticket" in again.stderr, again
     settings = farm.folder / "guest.toml"

@@ -21,6 +21,7 @@ from ffrtmp.errors import Exit, FarmError
 from ffrtmp.keys import KeyPair, Ticket
 from ffrtmp_agent.enrol import enrol_beside, join
 from ffrtmp_agent.link import Link
+from ffrtmp_agent.main import how_to_start
 from ffrtmp_agent.state import NodeIdentity, StateFolder
 
 SERVER, ONCE = KeyPair.generate(), KeyPair.generate()
@@ -179,4 +180,14 @@ def test_each_refusal_of_the_master_beside_is_told(tmp_path, status, answer, wor
 def test_no_master_beside_is_said_with_what_to_do(tmp_path):
     with StateFolder(tmp_path / "state") as state, pytest.raises(FarmError, match="no master answers at") as missing:
         enrol_beside(tmp_path / "none.sock", state, "here")
-    assert missing.value.code == Exit.NO_MASTER and "systemctl status ffrtmp-master" in missing.value.hint
+    assert missing.value.code == Exit.NO_MASTER and "where it is installed as a service" in missing.value.hint
+
+
+def test_a_host_that_has_joined_is_told_how_its_agent_starts_and_of_media_roots_only_where_it_has_none():
+    given = {"config": "/etc/own.toml", "state_dir": "/srv/agent"}
+    started = "start the agent: ffrtmp-agent --config /etc/own.toml --state-dir /srv/agent"
+    assert how_to_start(given, has_roots=True) == [started]
+    assert how_to_start(given, has_roots=False)[-1] == f"{started} --media-root NAME=/path/to/videos"
+    service, command = how_to_start({}, has_roots=True)
+    assert service.endswith("as a service: systemctl start ffrtmp-agent") and command.endswith(": ffrtmp-agent")
+    assert "name its media_roots in /etc/ffrtmp/agent.toml" in how_to_start({}, has_roots=False)[0]
