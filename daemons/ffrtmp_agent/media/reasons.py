@@ -101,6 +101,14 @@ TABLE: tuple[tuple[Rule, ...], ...] = (
         _rule(_ENOENT_OUT + r"no such file or directory", "platform_error", TRANSIENT, _NO_OUTPUT),
         _rule(r"read-only file system", "platform_error", TRANSIENT, _NO_OUTPUT),
     ),
+    (  # what the input lacks; ffmpeg 7 goes on to complain of the option that asks for it
+        _rule(
+            r"matches no streams|does not contain any stream|output file .*does not contain",
+            "input_error",
+            FINAL,
+            "the input has no picture or no sound, and the scenario needs it",
+        ),
+    ),
     (  # what was asked
         _rule(
             r"unrecognized option|option not found|error splitting the argument list|error setting (?:option|profile|preset)|"
@@ -163,12 +171,6 @@ TABLE: tuple[tuple[Rule, ...], ...] = (
         ),
         _rule(r"no such file or directory", "input_error", FINAL, "the input is not there; check its path"),
         _rule(r"is a directory", "input_error", FINAL, "the input is a folder; name a file in it"),
-        _rule(
-            r"matches no streams|does not contain any stream|output file .*does not contain",
-            "input_error",
-            FINAL,
-            "the input has no picture or no sound, and the scenario needs it",
-        ),
         _rule(
             r"format not on whitelist",
             "input_error",
