@@ -35,12 +35,13 @@ class Patience:
         self._clock = clock
         self._since_s: float | None = None
         self._pause_s = 0.2
+        self._met = False
 
     def answered(self) -> None:
         """The master answers."""
         if self._since_s is not None:
             self._notice("the master is back")
-        self._since_s, self._pause_s = None, 0.2
+        self._since_s, self._pause_s, self._met = None, 0.2, True
 
     def failed(self, error: FarmError) -> None:
         """It did not: wait a little. Raises `error` when it will not pass, NoMaster when it has lasted too long."""
@@ -51,9 +52,9 @@ class Patience:
             self._since_s = now_s
             self._notice(f"the master is away, asking again for {self._limit_s:g} s ({error.what})")
         if now_s - self._since_s >= self._limit_s:
-            raise NoMaster(
-                f"the master has been away for {self._limit_s:g} s",
-                hint="running jobs go on without it; ask again when it is back",
-            ) from error
+            hint = "running jobs go on without it; ask again when it is back"
+            if error.hint and not self._met:  # it may never have been there
+                hint = error.hint
+            raise NoMaster(f"the master has been away for {self._limit_s:g} s", hint=hint) from error
         self.sleep(self._pause_s)
         self._pause_s = min(LONGEST_PAUSE_S, self._pause_s * 1.5)

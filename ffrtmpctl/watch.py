@@ -24,6 +24,25 @@ PAUSE_S = 0.5
 INTERRUPTED = 130
 
 
+def present(master: Master, job: str | int, patience: Patience) -> JobView:
+    """The job as it is now, also from a master that is away for a while; raises as `events`."""
+    while True:
+        try:
+            view = master.get(path_of("jobs", job), JobView)
+        except (NoMaster, Refusal) as error:
+            patience.failed(error)
+            continue
+        patience.answered()
+        return view
+
+
+def beginning(context: Context, job: str | int) -> JobView:
+    """The job when somebody begins to follow it. A master that is just restarting is waited for, as long as --timeout."""
+    return present(
+        context.master, job, Patience(context.note, limit_s=context.master.timeout_s, sleep=context.master.sleep)
+    )
+
+
 def events(master: Master, job: str | int, patience: Patience) -> Iterator[tuple[bytes, JobView]]:
     """The job at each change, as it came and decoded, the present state first, until it has ended.
 

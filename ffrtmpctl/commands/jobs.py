@@ -69,11 +69,12 @@ def _row(view: JobView) -> tuple[str, ...]:
 
 def status(args: Namespace, context: Context) -> int:
     """How a job is doing, once or until its end."""
-    reply = context.master.call("GET", path_of("jobs", args.job))
     if args.wait:
-        from ..watch import watch
+        from ..watch import beginning, watch
 
+        beginning(context, args.job)
         return watch(context, [args.job])
+    reply = context.master.call("GET", path_of("jobs", args.job))
     if context.json:
         context.document(reply.body)
         return Exit.DONE

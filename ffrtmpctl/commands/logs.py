@@ -13,7 +13,7 @@ from ..context import Context
 from ..loglines import LogOut, log_out
 from ..patience import Patience
 from ..telling import ended, headline
-from ..watch import PAUSE_S, QUIET_S, events
+from ..watch import PAUSE_S, QUIET_S, beginning, events, present
 
 INTERRUPTED = 130
 _CUT = re.compile(re.escape(LOG_CUT.encode()).replace(b"%d", rb"(\d+)"))
@@ -81,7 +81,7 @@ class _Follower:
 
     def follow(self) -> None:
         """To the end of the job, or of the one attempt that was asked for."""
-        view = self._master.get(path_of("jobs", self._job), JobView)
+        view = beginning(self._context, self._job)
         number = self._only or view.attempt or self._wait_beyond(0).attempt
         while number:
             # A master that stops ends its answers in order too. So an answer is the whole log only if it was asked for
@@ -98,7 +98,7 @@ class _Follower:
 
     def _go_on(self, number: int) -> JobView:
         """The job after an answer that ended before the attempt did, as far as is known."""
-        view = self._view()
+        view = present(self._master, self._job, self._patience)
         if not ended(view) and view.attempt == number:
             if self._only is None and view.state in ("queued", "retrying"):
                 return self._wait_beyond(number)
@@ -138,15 +138,6 @@ class _Follower:
         for data in stream.chunks():
             self._out.write(data)
             self._place.passed(data)
-
-    def _view(self) -> JobView:
-        while True:
-            try:
-                view = self._master.get(path_of("jobs", self._job), JobView)
-                self._patience.answered()
-                return view
-            except (NoMaster, Refusal) as error:
-                self._patience.failed(error)
 
     def _wait_beyond(self, attempt: int) -> JobView:
         """The job when it has a newer attempt, or has ended."""

@@ -11,11 +11,11 @@ from pathlib import Path
 import msgspec
 import pytest
 from ctl.conftest import PROGRAM, Ctl, a_job
-from ctl.peer import Handler, Peer, events, gives, problem, streams
+from ctl.peer import Handler, Peer, events, gives, hangs_up, problem, streams
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ffrtmp.api import TERMINAL_STATES, log_cut
+from ffrtmp.api import TERMINAL_STATES, Submitted, SubmittedJob, log_cut
 from ffrtmp.errors import FarmError
 from ffrtmpctl import patience as patience_module
 from ffrtmpctl import watch
@@ -69,6 +69,35 @@ def test_following_survives_a_restart_of_the_master(socket: Path, environment: d
     assert out == "job 42 is running on a (verifying)\njob 42 completed: media:out.mp4\n"
     assert err.splitlines()[-1] == "the master is back"
     assert following.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "words", [("status", "42", "--follow"), ("logs", "42", "--follow"), ("submit", "--scenario", "x", "--wait")]
+)
+def test_following_also_begins_while_the_master_restarts(
+    socket: Path, environment: dict[str, str], words: tuple[str, ...]
+):
+    if words[0] == "submit":  # it is answered, and then the master goes
+        answer = Submitted(items=(SubmittedJob(job=42, uuid="u", state="queued", input="m:in", output="m:out"),))
+        with Peer(socket).on("POST /v1/jobs", gives(answer, 201)).on(EVENTS, hangs_up):
+            following = _following(environment, *words)
+            assert following.stdout is not None and following.stdout.readline() == "job 42 queued  m:in -> m:out\n"
+    else:
+        following = _following(environment, *words)
+    assert following.stderr is not None
+    away = following.stderr.readline()
+    with Peer(socket).on(JOB, gives(DONE)).on(EVENTS, events(DONE)).on(LOGS, streams([b"at last\n"])), following:
+        out, err = following.communicate(timeout=20)
+    assert away.startswith("the master is away, asking again for ") and err == "the master is back\n"
+    assert following.returncode == 0 and out in ("at last\n", "job 42 completed: media:out.mp4\n")
+
+
+@pytest.mark.parametrize("command", ["status", "logs"])
+def test_who_begins_to_follow_waits_for_a_master_no_longer_than_timeout_says(ctl: Ctl, command: str):
+    run = ctl(command, 42, "--follow", "--timeout", "0.5s")
+    assert run.code == 5 and run.out == ""
+    away, what, hint = run.err.splitlines()
+    assert "asking again for 0.5 s" in away and "away for 0.5 s" in what and "--master" in hint
 
 
 def test_a_master_that_stays_away_is_given_up_after_a_bounded_time():
