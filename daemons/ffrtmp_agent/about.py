@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,6 +38,17 @@ class Roots:
         return tuple(_root_fact(self.names[i], i, root) for i, root in sorted(self.by_identity.items()))
 
 
+_NO_RIGHT = "the agent's user needs to write there once, also where jobs only read"
+_NO_ROOM = "make room there: the agent keeps a small file in each root, and no job could write to it either"
+_UNMARKED_HINTS = {
+    errno.EACCES: _NO_RIGHT,
+    errno.EPERM: _NO_RIGHT,
+    errno.EROFS: "mount it so that the agent can write there once, also where jobs only read",
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+}
+
+
 def find_roots(configured: Mapping[str, MediaRoot], fresh: UUID) -> Roots:
     """The roots that can be used. `fresh` supplies identities for those that have none; the others keep theirs.
 
@@ -52,8 +64,8 @@ def find_roots(configured: Mapping[str, MediaRoot], fresh: UUID) -> Roots:
             identity = str(root_identity(root.path, UUID(int=(fresh.int + number) % (1 << 128))))
         except OSError as error:
             raise FarmError(
-                f"media root {name}: {root.path}/.ffrtmp cannot be made: {error.strerror}",
-                hint="the agent's user needs to write there once, also where jobs only read",
+                f"media root {name}: {root.path}/.ffrtmp cannot be written: {error.strerror}",
+                hint=_UNMARKED_HINTS.get(error.errno or 0, "the agent marks each root once, also where jobs only read"),
             ) from error
         by_identity[identity] = root
         names[identity] = name

@@ -24,22 +24,32 @@ def root_identity(root: Path, fresh: UUID) -> UUID:
         if found is not None:
             _clear_drafts(ours)
             return found
-        beside = f".{ROOT_ID}-{fresh}"
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=ours)
-        try:
-            os.write(descriptor, f"{fresh}\n".encode())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        with suppress(FileExistsError, FileNotFoundError):  # another was first, and its word counts
-            rename(ours, beside, ours, ROOT_ID, NOREPLACE)
-        os.fsync(ours)
+        _propose(ours, fresh)
         found = _read_identity(ours)
         if found is not None:
             _clear_drafts(ours)
     if found is None:
         raise FarmError(f"{root}/{OURS}/{ROOT_ID} holds no identity", hint="remove it and start the agent again")
     return found
+
+
+def _propose(ours: int, fresh: UUID) -> None:
+    """Make `fresh` the identity unless another agent is first. Raises OSError, and leaves no draft then."""
+    draft = f".{ROOT_ID}-{fresh}"
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=ours)
+        try:
+            os.write(descriptor, f"{fresh}\n".encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        with suppress(FileExistsError, FileNotFoundError):  # another was first, and its word counts
+            rename(ours, draft, ours, ROOT_ID, NOREPLACE)
+        os.fsync(ours)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(draft, dir_fd=ours)
+        raise
 
 
 def _clear_drafts(ours: int) -> None:

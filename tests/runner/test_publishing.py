@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 from runner.yard import Yard
 
+from daemons import strace
 from ffrtmp.errors import FarmError
 from ffrtmp.spec import Fingerprint
 from ffrtmp_agent.attempt import AttemptDir
@@ -325,6 +326,44 @@ def test_a_root_identity_that_makes_no_sense_is_an_error_with_a_hint(tmp_path: P
     with pytest.raises(FarmError) as caught:
         root_identity(tmp_path, uuid4())
     assert "remove it" in caught.value.hint
+
+
+FIND = """
+import sys
+from pathlib import Path
+from uuid import uuid4
+from ffrtmp.config_agent import MediaRoot
+from ffrtmp.errors import FarmError
+from ffrtmp_agent.about import find_roots
+try:
+    find_roots({"films": MediaRoot(Path(sys.argv[1]))}, uuid4())
+except FarmError as error:
+    print(error.what, error.hint, sep=chr(10))
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "words", "advice"),
+    [
+        ("ENOSPC", "No space left on device", "make room there"),
+        ("EDQUOT", "Disk quota exceeded", "make room there"),
+        ("EROFS", "Read-only file system", "mount it so that the agent can write there once"),
+        ("EACCES", "Permission denied", "the agent's user needs to write there once"),
+        ("EIO", "Input/output error", "the agent marks each root once"),
+    ],
+)
+def test_a_root_that_cannot_be_marked_is_told_with_what_helps_and_no_draft_stays(
+    tmp_path: Path, fault: str, words: str, advice: str
+):
+    root = tmp_path / "root"
+    (root / ".ffrtmp").mkdir(parents=True)
+    faulty = strace(tmp_path / "strace.log", f"fsync:error={fault}")
+    done = subprocess.run(
+        [*faulty, sys.executable, "-c", FIND, str(root)], capture_output=True, text=True, check=True, timeout=60
+    )
+    what, hint = done.stdout.splitlines()
+    assert what == f"media root films: {root}/.ffrtmp cannot be written: {words}" and hint.startswith(advice)
+    assert list((root / ".ffrtmp").iterdir()) == []
 
 
 def test_p12_an_input_may_not_lead_out_of_its_root(tmp_path: Path):
