@@ -94,7 +94,12 @@ TABLE: tuple[tuple[Rule, ...], ...] = (
             TRANSIENT,
             "it needs more memory; raise the job's memory",
         ),
-        _rule(r"too many open files|resource temporarily unavailable", "resource_error", TRANSIENT, ""),
+        _rule(
+            r"too many open files|resource temporarily unavailable",
+            "resource_error",
+            TRANSIENT,
+            "the node lacks memory, threads or open files; give the job more memory, or run fewer at a time",
+        ),
     ),
     (  # where the output was to go
         _rule(_ENOENT_OUT + r"(?:permission denied|read-only file system)", "platform_error", TRANSIENT, _NO_OUTPUT),
