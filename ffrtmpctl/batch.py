@@ -100,7 +100,7 @@ def outputs_of(outputs: Iterable[str]) -> dict[str, Any]:
     paths = [place for place in outputs if not is_url(place)]
     urls = tuple(place for place in outputs if is_url(place))
     if len(paths) > 1:
-        raise ValueError("a job has one output path (and any number of URLs)")
+        raise ValueError("a job has one output path")
     fields: dict[str, Any] = {"output": media_path(paths[0])} if paths else {}
     return {**fields, "output_urls": urls} if urls else fields
 

@@ -6,7 +6,7 @@ import argparse
 
 from ffrtmp.errors import Exit, FarmError
 
-from .parser_parts import CLASSIFICATIONS, PRIORITIES, QUEUES, Commands, add_command
+from .parser_parts import CLASSIFICATIONS, PRIORITIES, QUEUES, WAIT_HELP, Commands, add_command
 from .values import between, job, since
 
 STATE_HELP = "a state, or pending, processing, waiting, open, ended"
@@ -19,7 +19,7 @@ def add(jobs: Commands) -> None:
     _add_logs(jobs)
     _add_many(jobs, "cancel", "end jobs at once and clear what they made", "ffrtmpctl jobs cancel --queue batch --yes")
     _add_many(jobs, "retry", "submit ended jobs again, as new jobs", "ffrtmpctl jobs retry --state failed")
-    _add_ids(jobs, "stop", "end live jobs in the planned way: their output is finished in order")
+    _add_ids(jobs, "stop", "end live jobs in the planned way (they come with live scenarios, not in this version)")
     _add_ids(jobs, "pause", "let jobs stand still; they keep their memory and give back their CPU")
     _add_ids(jobs, "resume", "let paused jobs go on, as soon as there is room")
     _add_id(jobs, "why", "jobs:why", "tell why a job waits, failed, or runs where it does")
@@ -78,7 +78,7 @@ def _add_status(commands: Commands) -> None:
         "--follow",
         dest="wait",
         action="store_true",
-        help="show the progress until the job has ended; the exit status is 1 unless it completed",
+        help=WAIT_HELP,
     )
 
 

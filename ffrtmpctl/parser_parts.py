@@ -20,6 +20,10 @@ from .values import duration_s
 QUEUES = ("live", "default", "batch")
 PRIORITIES = ("high", "medium", "low")
 CLASSIFICATIONS = ("production", "test", "benchmark", "debug")
+WAIT_HELP = (
+    "show the progress until the job has ended; the exit status is 1 unless it completed. However long that takes: "
+    "`timeout 1h ffrtmpctl ...` waits no longer than that, and the job goes on all the same"
+)
 Commands = Any  # what add_subparsers returns has no public name
 A = TypeVar("A", bound="Parser")
 

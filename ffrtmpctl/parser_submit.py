@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 
-from .parser_parts import CLASSIFICATIONS, PRIORITIES, QUEUES, Commands, add_command
+from .parser_parts import CLASSIFICATIONS, PRIORITIES, QUEUES, WAIT_HELP, Commands, add_command
 from .values import between, cpu_milli, duration_s, media_path, pattern, size_bytes
 
 PATHS = (
@@ -80,7 +80,11 @@ def _add_submit(commands: Commands) -> None:
         metavar="SIZE@RATE:TIME",
         help="a generated test pattern as the input, e.g. 1280x720@30:60; without it and --input, one of a minute",
     )
-    parser.add_argument("--engine", choices=("ffmpeg", "gstreamer", "auto"), help="what does the work")
+    parser.add_argument(
+        "--engine",
+        choices=("ffmpeg", "gstreamer", "auto"),
+        help="what does the work (gstreamer comes with live scenarios, not in this version)",
+    )
     parser.add_argument(
         "--quality", metavar="LIST", type=quality, help="measure psnr, ssim, vmaf (with commas between)"
     )
@@ -97,7 +101,7 @@ def _add_media(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         action="append",
         type=place,
-        help="where the result goes: as --input; a URL to push to, also more than one",
+        help="where the result goes: as --input, but no URL (pushing comes with live scenarios, not in this version)",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace what stands at the output path; needs an input"
@@ -106,7 +110,7 @@ def _add_media(parser: argparse.ArgumentParser) -> None:
 
 def _add_terms(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("order and place")
-    group.add_argument("--queue", choices=QUEUES, help="default: live for live scenarios, else default")
+    group.add_argument("--queue", choices=QUEUES, help="taken in this order (default: default)")
     group.add_argument("--priority", choices=PRIORITIES, help="within the queue (default medium)")
     group.add_argument("--strict", action="store_true", help="reject the job when no known node could ever run it")
     group.add_argument("--max-retries", type=between(0, 1000), metavar="N", help="after failures that may pass")
@@ -139,7 +143,7 @@ def _add_after(parser: argparse.ArgumentParser) -> None:
         "--follow",
         dest="wait",
         action="store_true",
-        help="show the progress until the job has ended; the exit status is 1 unless it completed",
+        help=WAIT_HELP,
     )
 
 

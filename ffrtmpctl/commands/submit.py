@@ -138,7 +138,13 @@ def _warn(context: Context, jobs: Sequence[SubmittedJob]) -> None:
         more = f" and {len(numbers) - 1} more wait" if len(numbers) > 1 else " waits"
         context.note(f"warning: job {numbers[0]}{more}: no known node could run it: {why}")
     if alike:
-        context.note("hint: --strict refuses such jobs; `ffrtmpctl nodes list` shows the nodes")
+        if any("allow_run" in why for why in alike):
+            who = (
+                "an agent takes plain arguments where its configuration says `allow_run = true`, or it has --allow-run"
+            )
+            context.note(f"hint: {who}; --strict refuses such jobs")
+        else:
+            context.note("hint: --strict refuses such jobs; `ffrtmpctl nodes list` shows the nodes")
 
 
 def _told(job: SubmittedJob) -> str:

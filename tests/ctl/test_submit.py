@@ -14,6 +14,7 @@ from ctl.peer import Peer, breaks_off, events, gives, hangs_up, problem
 from ffrtmp.api import FailureView, Submission, Submitted, SubmittedJob
 from ffrtmp.spec import Pattern, Results
 from ffrtmpctl.batch import fill
+from ffrtmpctl.main import main
 
 ROUTE = "POST /v1/jobs"
 
@@ -153,6 +154,13 @@ def test_jobs_that_no_known_node_could_run_are_warned_of_once_for_each_reason(ct
     first, hint = run.err.splitlines()
     assert first == "warning: job 3 and 2 more wait: no known node could run it: a: it has no label x"
     assert hint.startswith("hint: --strict")
+
+
+def test_who_submits_plain_arguments_that_no_node_takes_is_told_the_agents_setting(ctl: Ctl, peer: Peer):
+    waits = SubmittedJob(job=3, uuid="u3", state="queued", warning="a: its agent's setting allow_run is off")
+    peer.on(ROUTE, gives(Submitted(items=(waits,)), 201))
+    _, hint = ctl("jobs", "run", "--input", "a:b", "--output", "a:c", "--", "{input}", "{output}").err.splitlines()
+    assert "allow_run" in hint and "--allow-run" in hint and "--strict" in hint
 
 
 # ---- batches ---------------------------------------------------------------------------------------------------------
@@ -300,3 +308,16 @@ def test_a_refused_submission_is_not_waited_for(ctl: Ctl, peer: Peer):
     peer.on(ROUTE, problem(409, "job 3 writes media:out.mp4 already", "choose another name, or cancel job 3"))
     run = ctl("submit", "--scenario", "x", "--wait")
     assert run.code == 4 and run.err.startswith("ffrtmpctl: job 3 writes media:out.mp4 already\nhint: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "times"), [(("jobs", "submit"), 2), (("jobs", "run"), 1), (("jobs", "stop"), 1), (("jobs", "status"), 0)]
+)
+def test_help_says_what_comes_only_with_live_scenarios_and_how_to_wait_no_longer_than_an_hour(
+    capfd: pytest.CaptureFixture[str], words: tuple[str, ...], times: int
+):
+    with pytest.raises(SystemExit):
+        main([*words, "--help"])
+    text = " ".join(capfd.readouterr().out.split())
+    assert text.count("live scenarios, not in this version") == times
+    assert ("timeout 1h ffrtmpctl" in text) == (words[1] != "stop")
