@@ -2,9 +2,9 @@
 
     tools/demo.py [--input FILE] [--output FILE] [--scenario NAME]
 
-The last line is `demo: completed OUTPUT` with status 0, or `demo: failed: REASON` with another. Jobs outlive an agent
-by design, so the end, however it comes (Ctrl-C, SIGTERM, a failure half-way), is: cancel what runs, stop both daemons,
-then look for whatever still works in the demo's folders and kill it by its pid.
+The last line is `demo: completed OUTPUT` with status 0, or `demo: failed: REASON` with another, and perhaps a hint below
+it. Jobs outlive an agent by design, so the end, however it comes (Ctrl-C, SIGTERM, a failure half-way), is: cancel what
+runs, stop both daemons, then look for whatever still works in the demo's folders and kill it by its pid.
 """
 
 from __future__ import annotations
@@ -43,11 +43,12 @@ ASIDES = re.compile(r"\[\w+ @ 0x[0-9a-f]+\]| +(Metadata|Side data):| {4}")  # of
 
 
 class Failure(Exception):
-    """The demo cannot go on: the reason in one line, and `said`, lines that tell more and are shown before it."""
+    """The demo cannot go on: the reason in one line, `said`, lines that led to it, and what to do, shown below it."""
 
-    def __init__(self, reason: str, *said: str) -> None:
+    def __init__(self, reason: str, *said: str, hint: str = "") -> None:
         super().__init__(reason)
         self.said = said
+        self.hint = hint
 
 
 class Interrupted(BaseException):
@@ -187,6 +188,8 @@ def main() -> int:
         for line in failure.said:
             say(line)
         say(f"demo: failed: {failure}")
+        if failure.hint:
+            say(f"hint: {failure.hint}")
         return 1
     except OSError as error:
         say(f"demo: failed: {error}")
@@ -216,7 +219,7 @@ def run(given_input: str, given_output: str, scenario: str) -> Path:
             from_path = f"{source_root[0]}:{source.relative_to(source_root[1])}"
             to_path = f"{target_root[0]}:{(folder / name).relative_to(target_root[1])}"
             transcode(farm, scenario, from_path, to_path)
-        return target or folder / name
+        return folder / name
 
 
 def transcode(farm: Farm, scenario: str, source: str, target: str) -> None:
@@ -249,10 +252,11 @@ def failure_of(said: str) -> Failure:
     """What ffrtmpctl says of an error: a sentence and a hint in lines of their own, or both as a problem document."""
     try:
         problem = json.loads(said)
-        what, rest = problem["detail"], [f"hint: {problem['hint']}"] if problem.get("hint") else []
+        return Failure(problem["detail"], hint=problem.get("hint", ""))
     except (ValueError, KeyError, TypeError):
         what, *rest = said.splitlines()
-    return Failure(what.removeprefix("ffrtmpctl: "), *rest)
+    hint = " ".join(line.removeprefix("hint: ") for line in rest)
+    return Failure(what.removeprefix("ffrtmpctl: "), hint=hint)
 
 
 def media_roots(source: Path, target: Path) -> tuple[dict[str, str], tuple[str, Path], tuple[str, Path]]:

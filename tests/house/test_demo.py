@@ -84,7 +84,9 @@ def test_the_demo_transcodes_a_video_and_says_where_it_is(tmp_path: Path, own_te
     media = tmp_path / "with a space"
     media.mkdir()
     output = media / "out.mp4"
-    words = ["--input", str(clip(media, 2)), "--output", str(output), "--scenario", "480p30-h264"]
+    asked = tmp_path / "aside" / ".." / media.name / "out.mp4"
+    (tmp_path / "aside").mkdir()
+    words = ["--input", str(clip(media, 2)), "--output", str(asked), "--scenario", "480p30-h264"]
     with demo(own_temp, *words) as process:
         told, _ = process.communicate(timeout=DONE_S)
     assert process.returncode == 0, told
@@ -144,10 +146,13 @@ def test_the_demo_says_why_it_failed(tmp_path: Path, own_temp: Path, scenario: s
     with demo(own_temp, *words) as process:
         told, _ = process.communicate(timeout=DONE_S)
     assert process.returncode == 1
-    last = told.splitlines()[-1]
-    assert last.startswith("demo: failed: ")
-    assert reason in last and "hint:" not in last
-    assert any(line.startswith("hint: ") for line in told.splitlines()), "a line of its own"
+    lines = told.splitlines()
+    (failed,) = (line for line in lines if line.startswith("demo: failed: "))
+    assert reason in failed and "hint:" not in failed
+    hints = [line for line in lines if line.startswith("hint: ")]
+    assert len(hints) == 1, "a line of its own"
+    # The hint of a job was told with its end; that of a submission which was refused stands below the reason.
+    assert lines[-1] == (failed if content else hints[0])
     assert_nothing_stays(own_temp, media)
 
 
