@@ -268,11 +268,11 @@ class NodeView(Body, frozen=True):
     key: str
     labels: tuple[str, ...]
     jobs: tuple[str, ...]  # "42.1"
-    cpu_milli: int = 0
+    cpu_milli: int | None = None  # None, as with memory and slots: the node was never heard
     cpu_used_milli: int = 0
-    memory_bytes: int = 0
+    memory_bytes: int | None = None
     memory_used_bytes: int = 0
-    slots: int = 0
+    slots: int | None = None
     slots_used: int = 0
     load: tuple[float, ...] = ()
     free_memory_bytes: int = 0

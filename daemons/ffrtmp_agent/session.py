@@ -310,7 +310,7 @@ class Session:
         awake = [a for a in there if a.stage != "paused"]
         needs = message.spec.recipe.needs
         if len(awake) + 1 > capacity.slots:
-            return f"all of its {capacity.slots} slots are taken"
+            return "its only slot is taken" if capacity.slots == 1 else f"all of its {capacity.slots} slots are taken"
         if sum(a.cpu_milli for a in awake) + needs.cpu_milli > capacity.cpu_milli:
             return "its cores are taken"
         if sum(a.memory_bytes for a in there) + needs.memory_bytes > capacity.memory_bytes:

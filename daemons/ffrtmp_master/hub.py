@@ -273,7 +273,8 @@ class Hub:
         try:
             self._socket.bind(endpoint)
         except zmq.ZMQError as error:
-            what = f"cannot listen for agents at {endpoint}: {error.strerror}"
+            why = zmq.strerror(error.errno or 0)  # the exception's own words repeat the address
+            what = f"cannot listen for agents at {endpoint}: {why}"
             raise FarmError(what, hint=_BIND_HINTS.get(error.errno or 0, ""), code=Exit.CONFIG) from error
         bound = self._socket.get(zmq.LAST_ENDPOINT)
         assert isinstance(bound, bytes)

@@ -95,7 +95,7 @@ class LiveFarm:
         contact = world.contacts.get(node.name)
         usage = world.usage.get(node.name, NOTHING)
         told = self.told.get(node.name)
-        pulse = self.pulse.get(node.name, Pulse())
+        pulse = self.pulse.get(node.name)
         state: Literal["ready", "drained", "away", "lost", "unheard"] = "ready"
         if contact is None:
             state = "unheard"
@@ -113,8 +113,8 @@ class LiveFarm:
             memory_used_bytes=usage.memory_bytes,
             slots_used=usage.slots,
             heard_s=max(0.0, world.now_s - contact.heard_at_s) if contact is not None else None,
-            load=pulse.load,
-            free_memory_bytes=pulse.free_memory_bytes,
+            load=pulse.load if pulse is not None else (),
+            free_memory_bytes=pulse.free_memory_bytes if pulse is not None else 0,
             facts=told.facts if told is not None else wire.Facts(),
             capacity=told.capacity if told is not None else None,
         )

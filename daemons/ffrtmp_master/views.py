@@ -219,12 +219,12 @@ def node_view(live: LiveNode) -> api.NodeView:
         free_memory_bytes=live.free_memory_bytes,
         heard_s=live.heard_s,
         incarnation=node.incarnation,
-        facts=msgspec.structs.asdict(live.facts),
     )
     if capacity is None:
         return view
     return replace(
         view,
+        facts=msgspec.structs.asdict(live.facts),
         cpu_milli=capacity.cpu_milli,
         memory_bytes=capacity.memory_bytes,
         slots=capacity.slots,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
+from collections.abc import Callable
 
 from ffrtmp.api import Invitation, InviteRequest, Labels, NodeView, Page, RootView
 from ffrtmp.errors import Exit, FarmError
@@ -63,9 +64,7 @@ def _row(view: NodeView) -> tuple[str, ...]:
         view.node,
         view.state,
         view.address,
-        f"{view.slots_used}/{view.slots}",
-        f"{cores(view.cpu_used_milli)}/{cores(view.cpu_milli)}",
-        f"{size(view.memory_used_bytes)}/{size(view.memory_bytes)}",
+        *(used.replace(" of ", "/") for used in _used(view)),
         f"{view.load[0]:.1f}" if view.load else "",
         _heard(view),
         " ".join(view.labels),
@@ -96,14 +95,28 @@ def describe(args: Namespace, context: Context) -> int:
     return Exit.DONE
 
 
+def _used(view: NodeView) -> tuple[str, str, str]:
+    """Slots, cores and memory, each as used of offered; "-" of a node that was never heard."""
+    return (
+        _share(view.slots_used, view.slots, str),
+        _share(view.cpu_used_milli, view.cpu_milli, cores),
+        _share(view.memory_used_bytes, view.memory_bytes, size),
+    )
+
+
+def _share(used: int, whole: int | None, show: Callable[[int], str]) -> str:
+    return "-" if whole is None else f"{show(used)} of {show(whole)}"
+
+
 def _about(view: NodeView) -> list[tuple[str, str]]:
+    slots, cpu, memory = _used(view)
     return [
         ("address", view.address),
         ("key", view.key),
         ("labels", " ".join(view.labels)),
-        ("jobs", f"{view.slots_used} of {view.slots}" + (f": {' '.join(view.jobs)}" if view.jobs else "")),
-        ("cores", f"{cores(view.cpu_used_milli)} of {cores(view.cpu_milli)}"),
-        ("memory", f"{size(view.memory_used_bytes)} of {size(view.memory_bytes)}"),
+        ("jobs", slots + (f": {' '.join(view.jobs)}" if view.jobs else "")),
+        ("cores", cpu),
+        ("memory", memory),
         ("free memory", size(view.free_memory_bytes) if view.free_memory_bytes else ""),
         ("load", " ".join(f"{load:.2f}" for load in view.load)),
         ("life", str(view.incarnation or "")),

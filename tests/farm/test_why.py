@@ -20,7 +20,7 @@ def test_why_says_what_a_waiting_job_waits_for():
     assert "it is the next of its kind and waits for room" in stage.why(first)
     assert "behind 1 jobs" in stage.why(second)
     told = why(stage.world, first)
-    assert told is not None and told.nodes == {"a": "all of its 1 slots are taken"}
+    assert told is not None and told.nodes == {"a": "its only slot is taken"}
 
 
 def test_why_says_where_a_job_runs_and_why_there():

@@ -127,6 +127,9 @@ def test_the_disk_guard_wants_both_a_share_and_an_amount():
     assert too_full(Space(49 * GIB, 1000 * GIB), guard) == "4.9 % would be free; 5 % must stay free"
     assert too_full(Space(GIB, 10 * GIB), guard) == "1.0 GiB would be free; 2.0 GiB must stay free"
     assert too_full(Space(0, 0), guard) is None
+    small = DiskGuard(0.0, 16 << 20)
+    assert too_full(Space(3 << 20, GIB), small) == "3.0 MiB would be free; 16.0 MiB must stay free"
+    assert too_full(Space(512, GIB), small) == "512 B would be free; 16.0 MiB must stay free"
 
 
 def test_the_disk_guard_counts_what_the_job_would_add():

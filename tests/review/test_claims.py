@@ -78,7 +78,10 @@ def test_p12_what_a_node_says_that_is_refused_counts_for_nothing(farm: Farm) -> 
         assert liar.wait_for(wire.Sorry).status == 409
         told = farm.get("/v1/nodes/liar")
         assert told["state"] == "unheard" and not told.get("roots") and not told.get("encoders")
-        assert "lies" not in str(told)
+        assert "lies" not in str(told) and not {"facts", "cpu_milli", "memory_bytes", "slots"} & set(told)
+        listed = next(line for line in farm.ctl("nodes", "list").stdout.splitlines() if line.startswith("liar "))
+        assert listed.split() == ["liar", "unheard", *"-------"], "what it offers is not known"
+        assert " 0" not in farm.ctl("nodes", "describe", "liar").stdout
         words = ("--scenario", "probe", "--input", "loot:in.mov", "--output", "media:loot.json")
         answer = farm.ctl("jobs", "submit", *words)
         assert answer.returncode != 0 and "is in no media root that a node announces" in answer.stderr, answer

@@ -325,7 +325,8 @@ async def test_a_taken_port_is_said_with_a_hint_and_nothing_stays_behind():
     async with a_farm() as (farm, _):
         with pytest.raises(FarmError, match="Address already in use") as taken:
             Hub(farm.hub.endpoint, SERVER, lambda key: True, lambda received: None)
-        assert "another master" in taken.value.hint
+        assert "another master" in taken.value.hint and taken.value.what.count(farm.hub.endpoint) == 1
+        assert "addr=" not in taken.value.what
 
 
 @pytest.mark.parametrize("endpoint", ["tcp://[::1]:0", "tcp://*:0"])

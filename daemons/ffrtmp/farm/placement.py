@@ -53,10 +53,17 @@ def _forbidden(feature: str) -> str:
     return f"its agent's setting protocols has no {feature.removeprefix('protocol:')}"
 
 
+def no_slot(slots: int) -> str:
+    """Of a node that offers so many slots, and has none left."""
+    return (
+        f"all of its {slots} slots are taken" if slots > 1 else "its only slot is taken" if slots else "it has no slot"
+    )
+
+
 def _short(capacity: Capacity, usage: Usage, need: Requirements) -> str | None:
     """What of the countable things is short, in words; None if nothing is."""
     if usage.slots + 1 > capacity.slots:
-        return f"all of its {capacity.slots} slots are taken"
+        return no_slot(capacity.slots)
     if usage.cpu_milli + need.cpu_milli > capacity.cpu_milli:
         free = (capacity.cpu_milli - usage.cpu_milli) / 1000
         return f"{free:g} of {capacity.cpu_milli / 1000:g} cores are free, {need.cpu_milli / 1000:g} are needed"

@@ -41,11 +41,11 @@ def read_space(path: Path) -> Space:
 def too_full(space: Space, guard: DiskGuard, *, wanted_bytes: int = 0) -> str | None:
     """Why nothing more may be written, or None. `wanted_bytes` is what the work would add."""
     left = Space(space.free_bytes - wanted_bytes, space.total_bytes)
-    needing = f" after {gib(wanted_bytes)} for the job" if wanted_bytes else ""
+    needing = f" after {size_text(wanted_bytes)} for the job" if wanted_bytes else ""
     if space.total_bytes <= 0:
         return None
     if left.free_bytes < guard.min_free_bytes:
-        return f"{gib(max(left.free_bytes, 0))} would be free{needing}; {gib(guard.min_free_bytes)} must stay free"
+        return f"{size_text(max(left.free_bytes, 0))} would be free{needing}; {size_text(guard.min_free_bytes)} must stay free"
     if left.free_percent < guard.min_free_percent:
         return (
             f"{max(left.free_percent, 0.0):.1f} % would be free{needing}; {guard.min_free_percent:g} % must stay free"
@@ -63,6 +63,9 @@ def disk_reason(path: Path, guard: DiskGuard, *, wanted_bytes: int = 0) -> str |
     return f"{path}: {reason}" if reason else None
 
 
-def gib(size_bytes: int) -> str:
-    """A size as a reason or an advice tells it, rounded: "2.0 GiB"."""
-    return f"{size_bytes / (1 << 30):.1f} GiB"
+def size_text(size_bytes: int) -> str:
+    """A size as a reason or an advice tells it, rounded: "2.0 GiB", "16.0 MiB"."""
+    for power, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if size_bytes >= 1024**power:
+            return f"{size_bytes / 1024**power:.1f} {unit}"
+    return f"{size_bytes} B"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ffrtmp.errors import Exit, FarmError
-from ffrtmp.host.disk import gib
+from ffrtmp.host.disk import size_text
 from ffrtmp.host.facts import Usable
 from ffrtmp.wire import Capacity
 
@@ -27,7 +27,7 @@ def capacity(room: Usable, *, cpu: float = 0.0, memory_bytes: int = 0, max_concu
         raise FarmError("what a host offers cannot be negative", hint="0 means by measure", code=Exit.CONFIG)
     if memory_bytes > room.memory_bytes:
         raise FarmError(
-            f"{gib(memory_bytes)} of memory cannot be offered: this host has {gib(room.memory_bytes)}",
+            f"{size_text(memory_bytes)} of memory cannot be offered: this host has {size_text(room.memory_bytes)}",
             hint="offer less, or leave memory out: what there is less a reserve is offered then",
             code=Exit.CONFIG,
         )

@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from ffrtmp.host.disk import gib
+from ffrtmp.host.disk import size_text
 from ffrtmp.host.limits import reserve_bytes
 from ffrtmp.quantity import format_size
 from ffrtmp.wire import Facts
@@ -77,13 +77,13 @@ def _memory(facts: Facts) -> tuple[int, str]:
     kept = max(share, reserve_bytes(total))
     offered = max(total - kept, 0) // _MEMORY_STEP_BYTES * _MEMORY_STEP_BYTES or total // 2
     user = "the system and the person who uses it" if share else "the system and the agent"
-    return offered, f"{gib(total - offered)} of {gib(total)} kept for {user}"
+    return offered, f"{size_text(total - offered)} of {size_text(total)} kept for {user}"
 
 
 def _jobs(cores: int, memory_bytes: int) -> Advice:
     fitting = max(1, memory_bytes // _JOB_MEMORY_BYTES)
     if fitting < cores:
-        return Advice("max_concurrent_jobs", fitting, f"memory is the limit: {gib(_JOB_MEMORY_BYTES)} a job")
+        return Advice("max_concurrent_jobs", fitting, f"memory is the limit: {size_text(_JOB_MEMORY_BYTES)} a job")
     return Advice("max_concurrent_jobs", cores, "one job a core: more would only slow each other down")
 
 
@@ -91,7 +91,7 @@ def _text(recommendation: Recommendation) -> str:
     facts = recommendation.facts
     lines = [
         f"{facts.hostname or 'this host'}: {facts.hardware or 'server'}, {facts.cpu_count} cores ({facts.cpu_model}),"
-        f" {gib(facts.memory_bytes)} of memory" + "".join(f", {gpu}" for gpu in facts.gpus),
+        f" {size_text(facts.memory_bytes)} of memory" + "".join(f", {gpu}" for gpu in facts.gpus),
         "",
     ]
     width = max(len(_assignment(item)) for item in recommendation.settings)
