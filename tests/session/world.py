@@ -7,6 +7,7 @@ a commit, and its disk may refuse one.
 from __future__ import annotations
 
 import itertools
+import logging
 import random
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -23,12 +24,13 @@ from ffrtmp.farm.farm import Farm
 from ffrtmp.farm.rules import Rules
 from ffrtmp.spec import JobSpec, MediaPath, Pattern, Recipe, Source
 from ffrtmp_master.api.watch import Watchers
+from ffrtmp_master.complaints import Complaints, Pace
 from ffrtmp_master.hub import Received
 from ffrtmp_master.live import LiveFarm
 from ffrtmp_master.store.reader import Reader
 from ffrtmp_master.store.store import Store
 from ffrtmp_master.submit import PreparedJob, output_key, terms_of
-from ffrtmp_master.switchboard import Switchboard
+from ffrtmp_master.switchboard import HELLO_EVERY_S, HELLOS_AT_ONCE, Switchboard
 from ffrtmp_master.turn import Asked, Input, Turns
 
 RULES = Rules(
@@ -100,6 +102,8 @@ class World:
             max_retries=3,
             post=self.inbox.append,
             enroll=lambda _connection, _key, _message: None,
+            complaints=Complaints(logging.getLogger(__name__), lambda: self.line.now_s),
+            hellos=Pace(HELLOS_AT_ONCE, HELLO_EVERY_S, lambda: self.line.now_s),
         )
         self.board.hub = self.line  # type: ignore[assignment]  # it has the two methods that are used
         self.board.know_nodes()
