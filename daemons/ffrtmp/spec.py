@@ -103,6 +103,7 @@ class MediaPath(Base, frozen=True):
     root: str  # the root's name
     root_id: str  # the root's identity, ROOT/.ffrtmp/root-id
     relative: str  # normalised, no leading slash, no "..", never inside .ffrtmp
+    node: str = ""  # the node that was written with it (ROOT@NODE); says how it is shown, not where the job runs
 
 
 class Pattern(Base, frozen=True):

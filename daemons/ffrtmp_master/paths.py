@@ -14,6 +14,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from ffrtmp.spec import MediaPath
 from ffrtmp.wire import RootFact
 
@@ -74,7 +76,7 @@ def resolve(text: str, roots: Roots, what: str) -> MediaPath:
         for root in announced
         if root.name == found["root"] and found["node"] in (None, node)
     ]
-    return _one(meanings, text, what, roots)
+    return replace(_one(meanings, text, what, roots), node=found["node"] or "")
 
 
 def normalise(relative: str, what: str) -> str:

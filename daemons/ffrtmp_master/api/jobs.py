@@ -66,14 +66,14 @@ async def one_job(call: Call) -> Reply:
 def short_view(call: Call, row: JobRow) -> api.JobView:
     """A job as lists and events show it."""
     live = call.backend.live
-    return views.job_view(row, live.progress(row.number), live.phase(row.number), call.service.now(), call.names)
+    names = call.names.of_job(row.node)
+    return views.job_view(row, live.progress(row.number), live.phase(row.number), call.service.now(), names)
 
 
 def full_view(call: Call, row: JobRow) -> api.JobView:
     """A job with its attempts and its specification."""
-    attempts = tuple(
-        views.attempt_view(each, row.spec, call.names) for each in call.backend.reader.attempts(row.number)
-    )
+    names = call.names.of_job(row.node)
+    attempts = tuple(views.attempt_view(each, row.spec, names) for each in call.backend.reader.attempts(row.number))
     return replace(short_view(call, row), attempts=attempts, spec=views.masked(row.spec))
 
 
@@ -82,14 +82,16 @@ async def history(call: Call) -> Reply:
     job, limit = find_job(call), call.limit()
     after = call.whole("after", 0, 0, MAX_NUMBER)
     rows = call.backend.reader.history(job.number, after=after, limit=limit)
-    items = tuple(views.history_row(row, job.spec, call.names) for row in rows)
+    names = call.names.of_job(job.node)
+    items = tuple(views.history_row(row, job.spec, names) for row in rows)
     return Reply(api.Page(items=items, next=str(rows[-1].seq) if len(rows) == limit else ""))
 
 
 async def why(call: Call) -> Reply:
     """Why a job is where it is."""
     job = find_job(call)
-    return Reply(views.why(job, None if job.terminal else call.backend.live.why(job.number), call.names))
+    names = call.names.of_job(job.node)
+    return Reply(views.why(job, None if job.terminal else call.backend.live.why(job.number), names))
 
 
 # ---- requests ------------------------------------------------------------------------------------------------------
