@@ -22,24 +22,24 @@ from . import bounds
 from .api.access import Caller
 from .api.backend import Idempotency, Outcome
 from .api.watch import Watchers
+from .callers import Callers
 from .doorway import Doorway, beyond_loopback, is_loopback
 from .hub import Hub
 from .live import LiveFarm
 from .manners import is_address
 from .refusal import Refusal
 from .root_names import RootNames
-from .rows import AuditRow, StoreRefused, TicketRow
+from .rows import AuditRow, TicketRow
 from .store.backup import logs_beside
 from .store.reader import Reader
 from .store.store import Store
 from .submit import PreparedJob
 from .tickets import Tickets
-from .turn import Asked, Decision, Input, Turns
+from .turn import Asked, Input, Turns
 
 log = logging.getLogger(__name__)
 
 ANSWER_S = 120.0  # longer than any disk should take; the caller is told that it may have been taken
-AUDITS_MOST = 10_000  # that wait for a store which refuses; then the newest are not kept
 
 
 @dataclass(slots=True)
@@ -60,11 +60,8 @@ class Desk:
     recipes: Mapping[str, Recipe]
     max_retries: int
     backup_folders: Sequence[Path]
+    callers: Callers
     hub: Hub | None = None
-    refusing: str = "the first turn has not been made yet"
-    audits: list[AuditRow] = field(default_factory=list)
-    _waiting: dict[int, asyncio.Future[Outcome]] = field(default_factory=dict)
-    _requests: int = 0
     _full: bool = False  # the disk guard lets no job in, as the journal has been told
     _backing_up: asyncio.Lock = field(default_factory=asyncio.Lock)
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -88,11 +85,9 @@ class Desk:
         return (await self._ask(lambda n: Input(make(n)))).answer
 
     async def _ask(self, make: Callable[[int], Input]) -> Outcome:
-        self._requests += 1
-        number = self._requests
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = future
-        self.post(make(number))
+        number, given = self.callers.ask(make, future)
+        self.post(given)
         try:
             async with asyncio.timeout(ANSWER_S):
                 return await future
@@ -101,42 +96,7 @@ class Desk:
                 503, "the store does not answer", hint="it may have been taken: look before you repeat it"
             ) from None
         finally:
-            self._waiting.pop(number, None)
-
-    def answer(self, decision: Decision) -> None:
-        """The turn is committed: hand out its answers."""
-        for effect in decision.effects:
-            if isinstance(effect, Answer):
-                outcome = decision.outcomes.get(effect.request, Outcome(effect))
-                self._close(effect.request, outcome)
-        self._refuse_failed(decision)
-
-    def refuse(self, decision: Decision, refusal: Refusal) -> None:
-        """The turn was undone: nobody gets another answer from it."""
-        for effect in decision.effects:
-            if isinstance(effect, Answer):
-                self._close(effect.request, refusal)
-        self._refuse_failed(decision)
-
-    def close(self, why: str) -> None:
-        """No more turns are made: whoever still waits is told so."""
-        for request in list(self._waiting):
-            self._close(request, Refusal(503, why, hint="nothing was changed; try again in a moment"))
-
-    def _refuse_failed(self, decision: Decision) -> None:
-        for given, error in decision.failed:
-            request = getattr(given.event, "request", None)
-            if isinstance(given.event, ev.UserEvent) and isinstance(request, int):
-                self._close(request, _of_fault(error))
-
-    def _close(self, request: int, how: Outcome | Refusal) -> None:
-        future = self._waiting.get(request)
-        if future is None or future.done():
-            return
-        if isinstance(how, Refusal):
-            future.set_exception(how)
-        else:
-            future.set_result(how)
+            self.callers.left(number)
 
     # ---- nodes ---------------------------------------------------------------------------------------------------
 
@@ -258,8 +218,7 @@ class Desk:
 
     def audit(self, row: AuditRow) -> None:
         """Keep who did what, in the next turn."""
-        if len(self.audits) < AUDITS_MOST:
-            self.audits.append(row)
+        self.callers.audit(row)
 
     def version(self) -> api.Version:
         """Version, lineage and turn."""
@@ -267,13 +226,7 @@ class Desk:
 
     def not_ready(self) -> str:
         """Why the master does not serve; empty when it does."""
-        return self.refusing
-
-
-def _of_fault(error: Exception) -> Refusal:
-    if isinstance(error, StoreRefused):
-        return Refusal(503, f"the store refuses: {error}", hint="nothing was changed; try again")
-    return Refusal(500, f"a rule of the farm failed: {type(error).__name__}", hint="the master's journal has the trace")
+        return self.callers.refusing
 
 
 def _own_name() -> str:

@@ -34,11 +34,13 @@ from .api.call import Bounds, Service
 from .api.listening import unix_socket
 from .api.server import Server
 from .api.watch import Watchers
+from .callers import Callers
+from .cycle import Clocks, Cycle
 from .desk import Desk
 from .doorway import Doorway
 from .hub import Hub
 from .live import LiveFarm, Told
-from .master import Clocks, Master
+from .master import Master
 from .rows import StoreBroken, StoreRefused
 from .store.reader import Reader
 from .store.store import Store
@@ -129,15 +131,19 @@ class _Running:
             nodes=loaded.nodes,
         )
         turns = Turns(farm, loaded.turn)
-        self.master = Master(
+        self.master = Master(clocks, notifier, retention_s=config.retention)
+        live, watchers, callers = LiveFarm(farm, turns.told), Watchers(), Callers()
+        self.cycle = Cycle(
             store,
+            reader,
             turns,
             clocks,
-            notifier,
+            self.master,
+            callers,
+            live,
+            watchers,
             events_per_turn=config.events_per_turn,
-            retention_s=config.retention,
         )
-        live, watchers = LiveFarm(farm, turns.told), Watchers()
         for name, row in reader.nodes().items():
             if row.info is not None:
                 with contextlib.suppress(msgspec.DecodeError):
@@ -152,12 +158,13 @@ class _Running:
             tickets=Tickets(loaded.tickets),
             keys=keys,
             doorway=Doorway(config.hub, config.state_dir),
-            post=self.master.post,
+            post=self.cycle.post,
             room=self._room,
             wall_s=clocks.wall_s,
             recipes=recipes_of(config),
             max_retries=config.max_retries,
             backup_folders=(config.state_dir / "backups", config.state_dir),
+            callers=callers,
         )
         self.board = Switchboard(
             turns=turns,
@@ -166,11 +173,11 @@ class _Running:
             watchers=watchers,
             timing=timing_of(config),
             max_retries=config.max_retries,
-            post=self.master.post,
+            post=self.cycle.post,
             enroll=self.desk.enroll_by_ticket,
             labels_max=config.labels_max,
         )
-        self.master.desk, self.master.board = self.desk, self.board
+        self.master.cycle, self.master.desk, self.cycle.board = self.cycle, self.desk, self.board
         self.board.know_nodes()
 
     def _room(self) -> str:
@@ -224,7 +231,7 @@ class _Running:
             self.desk.recipes = recipes
             self.desk.max_retries = self.board.max_retries = config.max_retries
             self.board.timing = timing_of(config)
-            self.master.turns.farm.world.rules = rules_of(config)
+            self.cycle.turns.farm.world.rules = rules_of(config)
             self.master.retention_s = config.retention
             logging.getLogger().setLevel(("debug" if config.debug else config.log_level).upper())
             what = ", ".join(name for name in changed if name not in AT_START) or "nothing but perhaps scenarios"

@@ -71,6 +71,7 @@ class Switchboard:
     log_bytes: int = 0
     complaints: Complaints = field(default_factory=lambda: Complaints(log, time.monotonic))
     hellos: Pace = field(default_factory=lambda: Pace(HELLOS_AT_ONCE, HELLO_EVERY_S, time.monotonic))
+    chance: Callable[[], Chance] = field(default_factory=lambda: _chance)
     _names: dict[str, str] = field(default_factory=dict)  # key -> node
     _there: frozenset[str] = frozenset()  # nodes in contact, as the journal has been told
     _asking: dict[bytes, str] = field(default_factory=dict)  # connection -> the node that said Hello there, the newest
@@ -146,7 +147,7 @@ class Switchboard:
         elif isinstance(message, wire.AdoptionOffer):
             self._offer(sender, message)
         else:
-            event = translate.of_attempt(message, sender, _chance())
+            event = translate.of_attempt(message, sender, self.chance())
             if event is not None:
                 self.post(_with_results(event, message))
 
@@ -193,7 +194,7 @@ class Switchboard:
         unknown = {r.uuid for r in message.attempts if r.uuid not in world.by_uuid}
         strangers = frozenset(unknown - self.reader.known(unknown)) if unknown else frozenset()
         news = News(message.facts, message.capacity)
-        self.post(Input(translate.hello(message, sender, _chance(), strangers), news=news))
+        self.post(Input(translate.hello(message, sender, self.chance(), strangers), news=news))
 
     def _offer(self, sender: Sender, message: wire.AdoptionOffer) -> None:
         if self.reader.job(message.uuid) is not None and message.uuid not in self.turns.farm.world.by_uuid:

@@ -24,8 +24,8 @@ from ffrtmp.farm.rules import Rules
 from ffrtmp.service import Notifier
 from ffrtmp.spec import JobSpec, MediaPath, Pattern, Recipe, Source
 from ffrtmp_master.api.access import Caller
+from ffrtmp_master.cycle import Clocks
 from ffrtmp_master.main import _Running
-from ffrtmp_master.master import Clocks
 from ffrtmp_master.refusal import Refusal
 from ffrtmp_master.rows import StoreRefused
 from ffrtmp_master.store import Store
@@ -184,6 +184,6 @@ def test_a_request_whose_rule_fails_is_answered_500_and_the_next_one_is_taken(tm
             assert refused.value.status == 500
             answer = await running.desk.request(lambda number: ev.SetQueue(number, Queue.BATCH, True), caller)
             assert answer.status == 200
-            assert Queue.BATCH in running.master.turns.farm.world.paused_queues
+            assert Queue.BATCH in running.cycle.turns.farm.world.paused_queues
 
     asyncio.run(asyncio.wait_for(story(), 60))
