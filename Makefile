@@ -19,9 +19,10 @@ SCENARIO ?= 720p-h264
 TEST_JOBS ?= 4
 ARGS ?=
 FAULTS ?= sample
+SECONDS ?= 600
 BENCHES := $(sort $(wildcard bench/*.py))
 
-.PHONY: help venv demo test test-faults lint bench clean
+.PHONY: help venv demo test test-faults mutants lint bench clean
 
 help: ## list the targets
 	@echo "ffrtmp: make TARGET"
@@ -55,6 +56,11 @@ test: $(INSTALLED) media ## all tests but the slow ones (ARGS= is handed to pyte
 test-faults: $(INSTALLED) media ## kill every program at every step of a job's life: FAULTS=sample or full
 	@tools/need.sh strace=strace
 	@FAULTS=$(FAULTS) $(BIN)/pytest tests/faults $(ARGS)
+
+mutants: $(INSTALLED) ## break the rules one small way at a time for SECONDS=600; goes on where it was
+	@test -x build/mutants/venv/bin/cosmic-ray || $(PYTHON) -m venv build/mutants/venv
+	@$(subst $(BIN),build/mutants/venv/bin,$(PIP)) --require-hashes -r requirements/mutants.txt
+	@build/mutants/venv/bin/python tools/mutants.py --seconds $(SECONDS)
 
 lint: $(INSTALLED) ## ruff, mypy --strict, import rules, the feature table, the locks
 	@$(BIN)/ruff check .
