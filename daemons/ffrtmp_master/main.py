@@ -144,10 +144,7 @@ class _Running:
             watchers,
             events_per_turn=config.events_per_turn,
         )
-        for name, row in reader.nodes().items():
-            if row.info is not None:
-                with contextlib.suppress(msgspec.DecodeError):
-                    live.told[name] = msgspec.msgpack.decode(row.info, type=Told)
+        live.told.update(told_before(reader))
         keys = load_or_make_keys(config.state_dir / "hub.key")
         self.desk = Desk(
             store=store,
@@ -239,6 +236,14 @@ class _Running:
             if later := ", ".join(name for name in changed if name in AT_START):
                 log.warning("changed only by a restart: %s", later, extra=journal.Event.CONFIG_RELOADED.field)
         self.notifier.ready()
+
+
+def told_before(reader: Reader) -> Iterator[tuple[str, Told]]:
+    """What the nodes had said of themselves before this start."""
+    for name, row in reader.nodes().items():
+        if row.info is not None:
+            with contextlib.suppress(msgspec.DecodeError):
+                yield name, msgspec.msgpack.decode(row.info, type=Told)
 
 
 # ---- from the configuration --------------------------------------------------------------------------------------
