@@ -19,6 +19,7 @@ SCENARIO ?= 720p-h264
 TEST_JOBS ?= 4
 ARGS ?=
 FAULTS ?= sample
+CHAOS ?= short
 SECONDS ?= 600
 BENCHES := $(sort $(wildcard bench/*.py))
 
@@ -51,7 +52,7 @@ demo: $(INSTALLED) media ## a master and an agent here, one job: make demo INPUT
 
 test: $(INSTALLED) media ## all tests but the slow ones (ARGS= is handed to pytest)
 	@tools/need.sh strace=strace
-	@$(BIN)/pytest -n $(TEST_JOBS) --dist worksteal --ignore=tests/faults $(ARGS)
+	@$(BIN)/pytest -n $(TEST_JOBS) --dist worksteal --ignore=tests/faults --ignore=tests/chaos $(ARGS)
 
 test-faults: $(INSTALLED) media ## kill every program at every step of a job's life: FAULTS=sample or full
 	@tools/need.sh strace=strace
@@ -61,6 +62,10 @@ mutants: $(INSTALLED) ## break the rules one small way at a time for SECONDS=600
 	@test -x build/mutants/venv/bin/cosmic-ray || $(PYTHON) -m venv build/mutants/venv
 	@$(subst $(BIN),build/mutants/venv/bin,$(PIP)) --require-hashes -r requirements/mutants.txt
 	@build/mutants/venv/bin/python tools/mutants.py --seconds $(SECONDS)
+
+chaos: $(INSTALLED) media ## a farm on a network that breaks, as root: CHAOS=short or full, CHAOS_SEED=N repeats
+	@tools/need.sh strace=strace mkfs.ext4=e2fsprogs mount=mount faketime=faketime
+	@CHAOS="$(CHAOS)" PYTHONPATH=tests $(BIN)/python -m chaos
 
 lint: $(INSTALLED) ## ruff, mypy --strict, import rules, the feature table, the locks
 	@$(BIN)/ruff check .

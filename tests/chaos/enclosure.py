@@ -1,0 +1,81 @@
+"""A place of its own for a run, which the kernel clears away whatever becomes of the run.
+
+The program starts itself again in new mount, process and network namespaces. What it makes there - network namespaces,
+mounts, a tmpfs over /run for all its files - belongs to them, and its first process ends only when the run has ended; with
+that process everything else in there ends. So nothing is left, also after kill -9 of any part of it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+INSIDE = "FFRTMP_CHAOS_INSIDE"
+HOME = Path("/run/farm")  # short: a Unix socket's path may have 107 bytes
+
+
+def lacking() -> str:
+    """Why no such place can be had here; empty where it can."""
+    if os.geteuid() != 0:
+        return "make chaos must be run as root: it makes network namespaces, mounts and devices; try sudo make chaos"
+    for program in ("unshare", "nsenter", "mount", "umount", "mkfs.ext4", "strace", "ffmpeg"):
+        if shutil.which(program) is None:
+            return f"make chaos needs the program {program}"
+    for device in ("/dev/net/tun", "/dev/loop-control"):
+        if not Path(device).exists():
+            return f"make chaos needs {device}, which this machine does not have"
+    return ""
+
+
+def run_enclosed(work: Callable[[], int]) -> int:
+    """Do the work in a place of its own and give its exit status; says what is lacking and gives 2 where there is none."""
+    if os.environ.get(INSIDE):
+        return _first_process(work)
+    if found := lacking():
+        print(found, file=sys.stderr)
+        return 2
+    words = ["unshare", "--mount", "--pid", "--net", "--ipc", "--fork", "--kill-child", "--mount-proc"]
+    again = [sys.executable, *sys.orig_argv[1:]]
+    inside = subprocess.Popen([*words, *again], env={**os.environ, INSIDE: "1"})
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: inside.kill())
+    while True:
+        try:
+            return inside.wait()
+        except KeyboardInterrupt:  # the run has it too, and ends by itself
+            continue
+
+
+def _first_process(work: Callable[[], int]) -> int:
+    """Be the namespace's init: gather what is orphaned, so that ended jobs do not stay as zombies, until the work ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    worker = os.fork()
+    if worker == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _exit_with(work)
+    while True:
+        ended, status = os.wait()
+        if ended == worker:
+            return os.waitstatus_to_exitcode(status)
+
+
+def _exit_with(work: Callable[[], int]) -> None:
+    status = 1
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"], check=True)
+        status = work()
+    except KeyboardInterrupt:
+        print("chaos: interrupted", file=sys.stderr)
+        status = 130
+    except Exception:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)

@@ -1,0 +1,89 @@
+"""One chaos run: start the farm, let users and nemesis at it, wait for peace, look at everything."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from chaos import checker
+from chaos.nemesis import Nemesis, machine
+from chaos.observer import Observer
+from chaos.site import AGENTS, Site
+
+from daemons import until
+
+PATIENCE = {"poison_losses": "100", "backoff": "0.5s", "backoff_max": "3s", "doubt_patience": "5s"}
+PAUSE_S = 1.2  # between two submissions
+PEACE_S = 240.0  # within so long after the last fault everything has ended
+
+
+class Storm:
+    """Faults for so many seconds, from a seed."""
+
+    def __init__(self, folder: Path, seed: int, length_s: float, only: tuple[str, ...]) -> None:
+        self.site = Site(folder, seed, **PATIENCE)
+        self.observer = Observer(self.site, seed, PAUSE_S)
+        self.nemesis = Nemesis(self.site, seed, only)
+        self._length_s = length_s
+        self._began_s = time.monotonic()
+        self._settled_s = 0.0
+        self._states: Counter[str] = Counter()
+        self._wire: dict[str, int] = {}
+
+    def run(self) -> list[str]:
+        """Do it; what was wrong, in words."""
+        with self.site:
+            self.site.master_up()
+            for name in AGENTS:
+                self.site.agent_up(name, wait=False)
+            until("all agents", self._all_ready)
+            with self.observer:
+                return self._storm()
+
+    def _storm(self) -> list[str]:
+        self.nemesis.rage(time.monotonic() + self._length_s, self._say)
+        self._say("peace")
+        peace_s = time.monotonic()
+        try:
+            self.observer.no_more()
+            until("all agents to be back", self._all_ready)
+            checker.at_rest(self.site, PEACE_S)
+            self._settled_s = time.monotonic() - peace_s
+            return self._judged()
+        except AssertionError as error:
+            return [*self.observer.notes.wrong, str(error)]
+        finally:
+            self._wire = self.site.net.rules({})
+
+    def _judged(self) -> list[str]:
+        self.observer.rest()
+        self.observer.look()
+        self._states = checker.ends(self.site)
+        return checker.faults(self.site, self.observer.notes)
+
+    def _all_ready(self) -> bool:
+        self.nemesis.restarts.update(self.site.tend())
+        try:
+            return sum(node["state"] == "ready" for node in self.site.nodes()) == len(AGENTS)
+        except (OSError, AssertionError):
+            return False
+
+    def _say(self, what: str) -> None:
+        print(f"  {time.monotonic() - self._began_s:6.1f} s  {what}", flush=True)
+
+    def told(self) -> Iterator[str]:
+        """The record of the run."""
+        notes = self.observer.notes
+        yield f"machine: {machine()}"
+        yield f"faults: {_listed(self.nemesis.struck)}"
+        yield f"frames: {_listed(self._wire)}"
+        yield f"started again after they had ended by themselves: {_listed(self.nemesis.restarts)}"
+        yield f"submissions: {len(notes.asks)}, calls: {_listed(notes.counts)}"
+        yield f"slowest answer: {notes.longest_answer_s:.1f} s; all ended {self._settled_s:.1f} s after the last fault"
+        yield f"jobs: {_listed(self._states)}"
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
