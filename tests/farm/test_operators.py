@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from farm.stage import ROOM, Stage, terms
 
+from ffrtmp.config_master import MasterConfig
 from ffrtmp.farm import effects as fx
 from ffrtmp.farm import events as ev
 from ffrtmp.farm.job import Priority, Queue, Reason, State
+from ffrtmp.farm.queue import round_up
+from ffrtmp.farm.rules import Rules
 from ffrtmp.farm.why import why
+from ffrtmp_master.main import rules_of
 
 RARE = frozenset({"rare"})
 
@@ -134,10 +139,42 @@ def test_p12_no_more_kinds_of_jobs_wait_than_the_bound_says():
     assert stage.submit(terms(1900)) == 3, "it is rounded up to a kind that is there"
 
 
-def test_requirements_are_rounded_up_to_classes():
+MIB, GIB = 1 << 20, 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("asked", "rounded"),
+    [(0, 0), (1, 250), (250, 250), (251, 500), (3999, 4000), (4000, 4000), (4001, 5000), (5001, 6000)],
+)
+def test_cores_are_rounded_up_to_quarters_and_above_four_to_whole_ones(asked: int, rounded: int):
+    assert round_up(terms(asked)).requirements.cpu_milli == rounded
+
+
+@pytest.mark.parametrize(
+    ("asked", "rounded"),
+    [
+        (0, 0),
+        (1, 64 * MIB),
+        (64 * MIB + 1, 128 * MIB),
+        (GIB - 1, GIB),
+        (GIB, GIB),
+        (GIB + 1, GIB + 256 * MIB),
+        (8 * GIB - 1, 8 * GIB),
+        (8 * GIB, 8 * GIB),
+        (8 * GIB + 1, 9 * GIB),
+    ],
+)
+def test_memory_is_rounded_up_to_larger_steps_the_more_it_is(asked: int, rounded: int):
+    assert round_up(terms(1000, memory_bytes=asked)).requirements.memory_bytes == rounded
+
+
+def test_a_job_waits_under_its_rounded_requirements():
     stage = Stage()
-    gib = 1 << 30
-    job = stage.submit(terms(1001, memory_bytes=gib + 1, scratch_bytes=1, queue=Queue.BATCH, priority=Priority.LOW))
+    job = stage.submit(terms(1001, memory_bytes=GIB + 1, scratch_bytes=1, queue=Queue.BATCH, priority=Priority.LOW))
     need = stage.job(job).terms.requirements
-    assert (need.cpu_milli, need.memory_bytes, need.scratch_bytes) == (1250, gib + (256 << 20), gib)
-    assert stage.job(stage.submit(terms(4100))).terms.requirements.cpu_milli == 5000
+    assert (need.cpu_milli, need.memory_bytes, need.scratch_bytes) == (1250, GIB + 256 * MIB, GIB)
+    assert round_up(terms(scratch_bytes=GIB + 1)).requirements.scratch_bytes == 2 * GIB
+
+
+def test_times_and_bounds_that_nobody_sets_are_those_of_the_configuration_page():
+    assert rules_of(MasterConfig()) == Rules()
