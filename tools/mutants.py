@@ -89,12 +89,24 @@ def _without_effect(tree: ast.Module) -> Iterator[tuple[tuple[int, int], tuple[i
             parts = [node.annotation]
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             parts = [node.returns]
+            yield from _between(node)
         elif isinstance(node, ast.ClassDef):
             calls = [each for each in node.decorator_list if isinstance(each, ast.Call)]
             parts = [word for call in calls for word in call.keywords if word.arg in BINDING_ONLY]
         for part in parts:
             if part is not None:
                 yield (part.lineno, part.col_offset), (part.end_lineno or 0, part.end_col_offset or 0)  # type: ignore[attr-defined]
+
+
+def _between(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """The bare star of a signature, which an operator takes for a multiplication."""
+    arguments = function.args
+    if arguments.kwonlyargs and arguments.vararg is None:
+        before = [*arguments.posonlyargs, *arguments.args, *arguments.defaults]
+        ends = [(place.end_lineno or 0, place.end_col_offset or 0) for place in before]
+        last = max([(function.lineno, function.col_offset), *ends])
+        first = arguments.kwonlyargs[0]
+        yield last, (first.lineno, first.col_offset)
 
 
 def test(mutant: Mutant, tests: str) -> tuple[Mutant, str, str]:
