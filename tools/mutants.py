@@ -102,7 +102,7 @@ def _between(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[tuple
     """The bare star of a signature, which an operator takes for a multiplication."""
     arguments = function.args
     if arguments.kwonlyargs and arguments.vararg is None:
-        before = [*arguments.posonlyargs, *arguments.args, *arguments.defaults]
+        before: list[ast.expr | ast.arg] = [*arguments.posonlyargs, *arguments.args, *arguments.defaults]
         ends = [(place.end_lineno or 0, place.end_col_offset or 0) for place in before]
         last = max([(function.lineno, function.col_offset), *ends])
         first = arguments.kwonlyargs[0]
