@@ -1,0 +1,278 @@
+"""What is looked at after every step of a world, and at its end: the promises, as far as they can be seen here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from farm import oracle
+from farm.invariants import History, check, within_capacity
+
+from ffrtmp.farm import effects as fx
+from ffrtmp.farm import events as ev
+from ffrtmp.farm.job import TERMINAL, Attempt, Grant, Job, State
+from ffrtmp.farm.node import Node
+from ffrtmp.spec import Fingerprint
+from ffrtmp_master.rows import Loaded, TurnRows
+from ffrtmp_master.store.reader import Reader
+
+if TYPE_CHECKING:
+    from simulation.attempt import Directory
+    from simulation.host import Host
+    from simulation.world import World
+
+    from ffrtmp.farm.farm import Farm
+    from ffrtmp_master.store import Store
+    from ffrtmp_master.turn import Decision, Turns
+
+
+class Violated(BaseException):
+    """A promise is broken. No `except Exception` of production code may hide it."""
+
+
+class Mirror:
+    """The rows that were on disk after the newest commit."""
+
+    def __init__(self) -> None:
+        self.turn = 0
+        self.jobs: dict[int, Job] = {}
+        self.attempts: dict[tuple[int, int], Attempt] = {}
+        self.grants: dict[int, Grant] = {}
+        self.nodes: dict[str, Node] = {}
+
+    def take(self, turn: TurnRows) -> None:
+        """A turn was written."""
+        self.turn = turn.turn
+        for table, changes in (
+            (self.jobs, turn.changes.jobs),
+            (self.attempts, turn.changes.attempts),
+            (self.grants, turn.changes.grants),
+            (self.nodes, turn.changes.nodes),
+        ):
+            _take(table, changes)
+
+
+def _take(table: Any, changes: Any) -> None:
+    for key, row in changes.items():
+        if row is None:
+            table.pop(key, None)
+        else:
+            table[key] = row
+
+
+class Checks:
+    """Watches one world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.history = History()
+        self.mirror = Mirror()
+        self.numbers: dict[int, str] = {}  # of jobs -> UUID: never given twice
+        self.attempts: dict[tuple[str, int], str] = {}  # handed out: (UUID, number) -> node
+        self.ended: dict[str, State] = {}  # UUID -> as it was on disk
+        self.published: dict[str, int] = {}  # UUID -> the attempt that put the output there
+        self.loose: set[str] = set()  # hosts whose node was removed or whose folder was put back: not bound by grants
+        self.restored = 0  # how often the master was put back to a backup
+        self.in_flight: TurnRows | None = None
+        self._turns = 0
+
+    def fail(self, what: str) -> NoReturn:
+        """A promise is broken."""
+        raise Violated(what)
+
+    def _sure(self, holds: Any, what: Callable[[], str]) -> None:
+        if not holds:
+            self.fail(what())
+
+    # ---- the rules -----------------------------------------------------------------------------------------------
+
+    def before(self, farm: Farm, event: ev.Event, now_s: float) -> list[tuple[int, str]] | None:
+        """What a `Place` has to hand out (P7), where anything waits."""
+        if isinstance(event, ev.Place) and (farm.world.lanes or farm.world.resuming):
+            farm.world.now_s = max(farm.world.now_s, now_s)
+            return oracle.handouts(farm.world)
+        return None
+
+    def applied(
+        self, farm: Farm, event: ev.Event, effects: list[fx.Effect], expected: list[tuple[int, str]] | None
+    ) -> None:
+        """An event was applied; it is not on disk yet."""
+        handed = [(e.job, e.node) for e in effects if isinstance(e, fx.Record) and e.kind == "assigned"]
+        if expected is not None:
+            self._sure(handed == expected, lambda: f"P7: {handed} were handed out, {expected} are right")
+        else:
+            self._sure(not handed, lambda: f"{type(event).__name__} hands out {handed}")
+        for _number, node in handed:
+            self._sure(within_capacity(farm.world, node), lambda: f"P6: {node} holds more than it has")  # noqa: B023
+        self.world.count(f"event {type(event).__name__}")
+
+    # ---- the store -----------------------------------------------------------------------------------------------
+
+    def commits(self, turn: TurnRows) -> None:
+        """A commit begins."""
+        self.in_flight = turn
+
+    def on_disk(self, turn: TurnRows) -> None:
+        """A turn is on disk, and nobody knows it yet."""
+        self.in_flight = None
+        self._numbered(turn)
+        self.mirror.take(turn)
+        try:
+            self.history.add(list(turn.records))
+        except (AssertionError, Exception) as error:
+            self.fail(f"P10: {error!r}")
+        for job in turn.ended.values():
+            self._sure(job.uuid not in self.ended, lambda: f"P1: job {job.number} ended twice")  # noqa: B023
+            self.ended[job.uuid] = job.state
+            if job.state is State.CANCELED:
+                self._canceled(job)
+        self.world.master.committed()
+
+    def _numbered(self, turn: TurnRows) -> None:
+        for job in (*turn.changes.jobs.values(), *turn.ended.values()):
+            if isinstance(job, Job):
+                known = self.numbers.setdefault(job.number, job.uuid)
+                self._sure(known == job.uuid, lambda: f"job number {job.number} was given twice")  # noqa: B023
+        for key, attempt in turn.changes.attempts.items():
+            if isinstance(attempt, Attempt) and key not in self.mirror.attempts:
+                identity = (attempt.uuid, attempt.number)
+                node = self.attempts.setdefault(identity, attempt.node)
+                self._sure(node == attempt.node, lambda: f"attempt {key} was given twice: {node}, {attempt.node}")  # noqa: B023
+
+    def _canceled(self, job: Job) -> None:
+        if self.restored:
+            return
+        for host in self.world.hosts.values():
+            left = [d.name for d in host.running() if d.assign.uuid == job.uuid]
+            self._sure(not left or host.name in self.loose, lambda: f"P5: {left} runs on {host.name}, canceled")  # noqa: B023
+
+    def kept(self, turns: Turns, decision: Decision) -> None:
+        """A turn is committed, or wrote nothing: memory is as the disk (P10), and all invariants hold."""
+        if decision.rows.empty:
+            return
+        world, mirror = turns.farm.world, self.mirror
+        for name in ("jobs", "attempts", "grants", "nodes"):
+            ours, rows = getattr(world, name), getattr(mirror, name)
+            self._sure(len(ours) == len(rows), lambda: f"memory and store differ in {name}")  # noqa: B023
+            for key, row in rows.items():
+                self._sure(ours.get(key) == row, lambda: f"{name} {key} is {ours.get(key)}, on disk {row}")  # noqa: B023
+        try:
+            check(turns.farm, self.history)
+        except AssertionError as error:
+            self.fail(f"an invariant: {error}")
+        self._turns += 1
+        self.world.turned(decision)
+
+    def starts(self, loaded: Loaded, store: Store, reader: Reader) -> None:
+        """A master starts: what it finds is what was committed, or (in flight) one turn more."""
+        mirror, in_flight, self.in_flight = self.mirror, self.in_flight, None
+        if loaded.turn == mirror.turn + 1 and in_flight is not None and in_flight.turn == loaded.turn:
+            self.world.count("commit found that was not answered")
+            self.on_disk(in_flight)
+        elif loaded.turn != mirror.turn and not self.world.put_back:
+            self.fail(f"P1: turn {mirror.turn} was committed, and the store has {loaded.turn}")
+        if self.world.put_back:
+            self._put_back(loaded)
+            mirror = self.mirror
+        states = {job.number: job.state for job in loaded.jobs}
+        wanted = {number: job.state for number, job in mirror.jobs.items()}
+        self._sure(states == wanted, lambda: f"P1: the store has {states}, committed was {wanted}")
+        self._sure({a.id for a in loaded.attempts} == set(mirror.attempts), lambda: "attempts were lost on disk")
+        self._sure({g.job for g in loaded.grants} == set(mirror.grants), lambda: "P2: a grant was lost on disk")
+        problems = store.verify_history()
+        self._sure(not problems, lambda: f"P10: {problems}")
+        _reload(mirror, loaded)
+
+    def begun(self, farm: Farm) -> None:
+        """A master has taken over what it found; waits count anew, which the disk need not know."""
+        world, mirror = farm.world, self.mirror
+        mirror.jobs = {key: world.jobs[key] for key in world.jobs}
+        mirror.attempts = {key: world.attempts[key] for key in world.attempts}
+        mirror.grants = {key: world.grants[key] for key in world.grants}
+        mirror.nodes = {key: world.nodes[key] for key in world.nodes}
+
+    def _put_back(self, loaded: Loaded) -> None:
+        """A backup stands in the place of the store: the past is what it tells."""
+        self.world.put_back = False
+        self.restored += 1
+        self.mirror = Mirror()
+        _reload(self.mirror, loaded)
+        self.mirror.turn = loaded.turn
+        reader = self.world.master.reader
+        self.history.states = {}
+        self.ended = {}
+        for number in sorted(self.numbers):
+            row = reader.job(number)
+            if row is not None:
+                self.history.states[number] = row.state
+                if row.state in TERMINAL:
+                    self.ended[row.uuid] = row.state
+
+    # ---- hosts ---------------------------------------------------------------------------------------------------
+
+    def engine_starts(self, host: Host, directory: Directory) -> None:
+        """A process is about to begin on a host: it has room (P6), and no strict twin is alive elsewhere."""
+        need = directory.assign.spec.recipe.needs
+        awake = [d for d in host.running() if d.engine is not None and d.engine.state == "running"]
+        used = sum(d.assign.spec.recipe.needs.cpu_milli for d in awake)
+        most = max(host.capacity.cpu_milli, need.cpu_milli)
+        self._sure(
+            used + need.cpu_milli <= most or self.restored, lambda: f"P6: {host.name} runs {used} and takes more"
+        )
+        if not directory.strict or self.restored:
+            return
+        for other in self.world.hosts.values():
+            twins = [d.name for d in other.running() if d.assign.uuid == directory.assign.uuid]
+            frozen = other.frozen_s > self.world.time.now_s or other.name in self.loose
+            self._sure(not twins or frozen, lambda: f"two engines of a strict job: {twins} on {other.name}")  # noqa: B023
+
+    def rename(self, host: Host, directory: Directory, there: Fingerprint | None) -> None:
+        """An output is about to be put at its place: by the attempt whose grant is on the master's disk (P2, P3)."""
+        uuid, number = directory.assign.uuid, directory.assign.attempt
+        job = directory.assign.job
+        self.world.tell(lambda: f"{host.name} renames the output of {directory.name}")
+        self._sure(there is None or directory.assign.spec.overwrite, lambda: f"P3: {directory.name} replaces a file")
+        grant = self.mirror.grants.get(job)
+        granted = grant is not None and grant.attempt == number and self.numbers.get(job) == uuid
+        excused = host.name in self.loose or self.restored
+        self._sure(granted or excused, lambda: f"P2: {directory.name} publishes on {host.name}, granted is {grant}")
+        before = self.published.get(uuid)
+        self._sure(before in (None, number) or excused, lambda: f"P2: {directory.name} publishes after {before}")
+        self.published[uuid] = number
+
+    # ---- the end -------------------------------------------------------------------------------------------------
+
+    def at_the_end(self) -> None:
+        """All that was accepted has ended, and nothing is left."""
+        world = self.world
+        reader, store = world.master.reader, world.master.store
+        for job in world.users.accepted.values():
+            row = reader.job(job.uuid)
+            if row is None and (job.restored < self.restored or world.master.retention_s):
+                continue
+            self._sure(row is not None, lambda: f"P1: job {job.number} was accepted and is lost")  # noqa: B023
+            assert row is not None
+            self._sure(row.state in TERMINAL, lambda: f"P1: job {job.number} is {row.state}")  # noqa: B023
+            self._output_of(row.uuid, row.state, live=job.live)
+        problems = store.verify_history()
+        self._sure(not problems, lambda: f"P10: {problems}")
+        for identity, root in world.media.roots.items():
+            for path, made in root.outputs.items():
+                uuid = made.digest.rpartition(".")[0]
+                known = self.ended.get(uuid)
+                self._sure(
+                    known is State.COMPLETED or self.loose or self.restored,
+                    lambda: f"P3: {identity}:{path} is of a job that is {known}",  # noqa: B023
+                )
+
+    def _output_of(self, uuid: str, state: State, *, live: bool) -> None:
+        if state is State.COMPLETED and not live and not self.restored:
+            self._sure(uuid in self.published, lambda: f"P3: {uuid} is completed, and nobody published it")
+
+
+def _reload(mirror: Mirror, loaded: Loaded) -> None:
+    mirror.turn = loaded.turn
+    mirror.jobs = {job.number: job for job in loaded.jobs}
+    mirror.attempts = {attempt.id: attempt for attempt in loaded.attempts}
+    mirror.grants = {grant.job: grant for grant in loaded.grants}
+    mirror.nodes = {node.name: node for node in loaded.nodes}

@@ -1,0 +1,135 @@
+"""Many worlds over many cores, a part at a time; what was done is recorded, so that a long run may take more than one go."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import multiprocessing
+import shutil
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from simulation.disk import simulated
+from simulation.nemesis import Act
+from simulation.world import World, story, template
+
+PART = 50
+SHORTEN_S = 20.0
+
+
+@dataclass
+class Part:
+    """The outcome of a row of seeds."""
+
+    first: int
+    count: int
+    failed: dict[str, str] = field(default_factory=dict)  # seed -> what went wrong
+    steps: int = 0
+    took_s: float = 0.0
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def a_place() -> Iterator[tuple[Path, Path]]:
+    """A folder for worlds and the template of their stores; in memory where the system has such a place."""
+    logging.disable(logging.CRITICAL)
+    memory = Path("/dev/shm")
+    base = Path(tempfile.mkdtemp(prefix="ffrtmp-simulation-", dir=memory if memory.is_dir() else None))
+    try:
+        with simulated(base):
+            made = base / "template"
+            made.mkdir()
+            template(made)
+            yield base, made
+    finally:
+        shutil.rmtree(base)
+        logging.disable(logging.NOTSET)
+
+
+def one(seed: int, base: Path, made: Path, acts: Sequence[Act] | None = None, *, telling: bool = False) -> World:
+    """One world; an exception that nobody caught in it is a fault too."""
+    folder = base / f"world-{seed}"
+    try:
+        return story(seed, folder, made, acts, telling=telling)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def part(first: int, count: int) -> Part:
+    """The worlds of these seeds, one after the other."""
+    done = Part(first, count)
+    counts: Counter[str] = Counter()
+    began_s = time.monotonic()
+    with a_place() as (base, made):
+        for seed in range(first, first + count):
+            try:
+                world = one(seed, base, made)
+            except Exception:
+                done.failed[str(seed)] = traceback.format_exc()
+                continue
+            done.steps += world.time.steps
+            counts.update(world.counts)
+            if world.broken:
+                done.failed[str(seed)] = world.broken
+    done.took_s = round(time.monotonic() - began_s, 3)
+    done.counts = dict(counts)
+    return done
+
+
+def _part(row: tuple[int, int]) -> Part:
+    return part(*row)
+
+
+def many(first: int, count: int, jobs: int, record: Path | None) -> Iterator[Part]:
+    """All worlds from `first` on; those that the record has are not run again."""
+    known = _known(record)
+    rows = [(start, min(PART, first + count - start)) for start in range(first, first + count, PART)]
+    yield from (known[row] for row in rows if row in known)
+    left = [row for row in rows if row not in known]
+    if jobs == 1:
+        fresh: Iterator[Part] = map(_part, left)
+        yield from _recorded(fresh, record)
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from _recorded(pool.imap_unordered(_part, left), record)
+
+
+def _known(record: Path | None) -> dict[tuple[int, int], Part]:
+    if record is None or not record.exists():
+        return {}
+    parts = [Part(**json.loads(line)) for line in record.read_text().splitlines()]
+    return {(each.first, each.count): each for each in parts}
+
+
+def _recorded(parts: Iterator[Part], record: Path | None) -> Iterator[Part]:
+    for each in parts:
+        if record is not None:
+            with record.open("a") as file:
+                file.write(json.dumps(asdict(each)) + "\n")
+        yield each
+
+
+def shortened(seed: int, base: Path, made: Path, within_s: float = SHORTEN_S) -> World:
+    """The world of a failure with as few acts as were found in this time to lead to a failure still."""
+    until_s = time.monotonic() + within_s
+    best = one(seed, base, made, telling=True)
+    acts, size = list(best.acts), max(1, len(best.acts) // 2)
+    while time.monotonic() < until_s:
+        start, before = 0, len(acts)
+        while start < len(acts) and time.monotonic() < until_s:
+            fewer = acts[:start] + acts[start + size :]
+            world = one(seed, base, made, fewer, telling=True)
+            if world.broken:
+                best, acts = world, fewer
+            else:
+                start += size
+        if size == 1 and len(acts) == before:
+            break
+        size = max(1, size // 2)
+    return best
