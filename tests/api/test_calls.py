@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -108,6 +109,17 @@ def test_a_store_that_refuses_is_503_with_the_reason_and_nothing_is_accepted(mas
     master.desk.before_submit = lambda: None
     accepted = master.call("POST", "/v1/jobs", {"scenario": "probe"}, {"Idempotency-Key": "k"})
     assert (accepted.status, accepted.json["items"][0]["job"]) == (201, 1)
+
+
+def test_a_store_that_cannot_be_read_is_503_and_is_put_to_the_proof_by_a_write(master: Desktop) -> None:
+    place = master.desk.store.path
+    for path in (place, place.with_name(place.name + "-wal")):
+        path.write_bytes(os.urandom(path.stat().st_size))
+    refused = master.get("/v1/jobs?limit=7")
+    assert (refused.status, refused.json["detail"]) == (503, "the store cannot be read")
+    assert refused.json["hint"]
+    asked = master.do(lambda: [(row.action, row.outcome) for row in master.desk._audit])
+    assert asked == [("GET /v1/jobs", "503")], "this row is what the next turn must be able to write"
 
 
 # ---- idempotency -----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from chaos.enclosure import HOME, run_enclosed
+from chaos.measures import measures
 from chaos.storm import Storm
 
 
@@ -35,6 +36,10 @@ def _run(form: str, seed: int) -> int:
     wrong = storm.run()
     for line in storm.told():
         print(line)
+    if not only:
+        for measure in measures(HOME.with_name("measured"), seed):
+            print(f"measured: {measure.line()}", flush=True)
+            wrong += [measure.line()] if measure.missed else []
     for line in wrong:
         print(f"WRONG: {line}")
     if wrong and (kept := os.environ.get("CHAOS_KEEP")):

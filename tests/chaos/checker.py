@@ -52,7 +52,8 @@ def drafts(site: Site) -> list[Path]:
 def faults(site: Site, notes: Notes) -> list[str]:
     """Everything that is not as it must be, in words; stops the master. `at_rest` goes before."""
     jobs = _jobs(site)
-    found = [*notes.wrong, *_queue(notes, jobs), *_outputs(site, notes, jobs)]
+    crashed = [f"{count} calls were answered with 500" for count in [notes.counts["answers 500"]] if count]
+    found = [*notes.wrong, *crashed, *_queue(notes, jobs), *_outputs(site, notes, jobs)]
     for number in jobs:
         found += [f"job {number}: {fault}" for fault in _timeline(site, number)]
     replay(site)  # fails by itself

@@ -181,6 +181,14 @@ def _broken_disk(site: Site, _chance: random.Random) -> Iterator[str]:
 
 
 @contextmanager
+def _database_removed(site: Site, _chance: random.Random) -> Iterator[str]:
+    for path in (site.folder / "master").glob("farm.db*"):
+        if not path.name.endswith(".json"):
+            path.unlink()
+    yield "farm.db with its WAL"
+
+
+@contextmanager
 def _slow_disk(site: Site, _chance: random.Random) -> Iterator[str]:
     with slow_syncs(site.daemon("m").process.pid, 1.0, site.folder / "strace"):
         yield "m, 1 s a sync"
@@ -230,6 +238,7 @@ FAULTS: dict[str, Fault] = {
     "disk full at an agent": _full_agent,
     "I/O errors at the master": _broken_disk,
     "slow disk at the master": _slow_disk,
+    "database removed": _database_removed,
 }
 
 

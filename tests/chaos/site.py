@@ -71,7 +71,7 @@ class Site(Farm):
         self.mount_master()
         self._tmpfs(self.folder / "agent-d", "24m")
         for name in AGENTS:
-            self._tmpfs(self.own_media(name), "8m" if name == "b" else "256m")
+            self._tmpfs(self.own_media(name), "48m" if name == "b" else "256m")
             shared = self.folder / "hosts" / name / "shared"
             shared.mkdir(parents=True)
             self._mount("--bind", self.media, shared)

@@ -11,7 +11,7 @@ from pathlib import Path
 import apsw
 import pytest
 from store import disks
-from store.book import Book, open_reader, open_store
+from store.book import OFFSET_S, Book, open_reader, open_store
 
 from ffrtmp.errors import FarmError
 from ffrtmp_master.rows import StoreBroken, StoreRefused
@@ -130,6 +130,25 @@ def test_p1_a_file_that_was_taken_away_is_noticed_before_anything_is_answered(tm
                 book.commit(store)
             else:
                 store.append_log(1, 1, 1, b"y")
+
+
+@pytest.mark.parametrize("names", [("farm.db",), ("farm.db-wal",), ("farm.db", "farm.db-wal", "farm.db-shm")])
+def test_p1_a_database_that_was_removed_under_the_master_is_put_back_with_all_that_was_answered(
+    tmp_path: Path, names: tuple[str, ...]
+):
+    book = Book()
+    with open_store(tmp_path) as store:
+        answered = [book.submit() for _ in range(3)]
+        book.commit(store)
+        for name in names:
+            (tmp_path / name).unlink()
+        book.submit()
+        with pytest.raises(StoreBroken, match="removed or replaced while it was open; .* in the database|put back"):
+            book.commit(store)
+    assert (tmp_path / "farm.db").stat().st_mode & 0o777 == 0o600
+    with open_store(tmp_path) as store:
+        assert set(answered) <= {job.number for job in store.load(OFFSET_S).jobs}
+    assert not (tmp_path / "farm.db.saved").exists()
 
 
 def test_p1_a_database_that_was_replaced_is_noticed(tmp_path: Path):

@@ -22,7 +22,7 @@ from ffrtmp.errors import Exit, FarmError
 from ffrtmp.masking import mask_url
 
 from ..refusal import Refusal
-from ..rows import AuditRow, StoreRefused
+from ..rows import AuditRow, StoreBroken, StoreRefused
 from .access import NOBODY, Caller, Policy
 from .call import Call, Reply, Service, problem, read_query
 from .routes import ROUTES, Route
@@ -131,6 +131,9 @@ class Server:
                 raise
             except Exception as error:
                 response = self._problem(error, request)
+                proof = isinstance(error, StoreBroken)  # by a write: where the disk fails that too, the master ends
+                self._audit(route, request, caller, response.status, always=proof)
+                return response
             self._audit(route, request, caller, response.status)
             return response
 
@@ -150,9 +153,11 @@ class Server:
         except TimeoutError:
             raise Refusal(408, "the body did not arrive in time") from None
 
-    def _audit(self, route: Route, request: web.Request, caller: Caller, status: int) -> None:
-        """Who did what: for calls that may change something."""
-        if route.method == "GET":
+    def _audit(
+        self, route: Route, request: web.Request, caller: Caller, status: int, *, always: bool = False
+    ) -> None:
+        """Who did what: for calls that may change something, or `always`."""
+        if route.method == "GET" and not always:
             return
         target = "/".join(request.match_info.values())
         self.service.backend.audit(AuditRow(caller.label, f"{route.method} {route.path}", target[:200], str(status)))
@@ -176,6 +181,10 @@ class Server:
             return _refused(
                 Refusal(503, f"the store refuses: {error}", hint="it is tried again by itself; see the journal")
             )
+        if isinstance(error, StoreBroken):
+            log.error("the store cannot be read: %s", error)
+            hint = "where a write fails too, the master ends and starts with what is on disk; try again then"
+            return _refused(Refusal(503, "the store cannot be read", hint=hint))
         if isinstance(error, FarmError):
             return _refused(Refusal(FARM_ERRORS.get(error.code, 409), error.what, hint=error.hint))
         return _crashed(error, request)

@@ -13,7 +13,8 @@ after one can be trusted. Automatic checkpoints swallow exactly these errors (th
 hook), therefore they are off and `transaction` runs them itself where it can see them fail.
 
 *Gone*: somebody removed or replaced the file while it was open. SQLite goes on writing into the unlinked one; only a look
-at the inode shows it. The WAL counts too: it holds the newest turns.
+at the inode shows it. The WAL counts too: it holds the newest turns. Where nothing was put in its place, the open
+connection is the last that has it all, and puts it back before the master ends.
 """
 
 from __future__ import annotations
@@ -208,7 +209,43 @@ class Database:
             self._wal_identity = wal
         if _identity(self.path) != self._identity or wal is None or wal != self._wal_identity:
             self.broken = True
-            raise StoreBroken(f"{self.path} or its WAL was removed or replaced while it was open")
+            saved = self._save()
+            raise StoreBroken(f"{self.path} or its WAL was removed or replaced while it was open{saved}")
+
+    def _save(self) -> str:
+        """Put back what only this connection still has, where nobody put anything in its place; what was done, in words."""
+        try:
+            there = _identity(self.path)
+            if there == self._identity:
+                self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
+                return "; what the WAL held is in the database"
+            if there is not None:
+                return ""
+            self._copy_to_its_place()
+            return "; it was put back as it was"
+        except (apsw.Error, OSError) as error:
+            log.exception("%s cannot be put back", self.path)
+            return f"; it could not be put back: {error}"
+
+    def _copy_to_its_place(self) -> None:
+        """Write the unlinked database anew at its path; FileExistsError where somebody has put one there meanwhile."""
+        fresh = self.path.with_name(self.path.name + ".saved")
+        fresh.unlink(missing_ok=True)
+        descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            self.connection.execute("VACUUM INTO ?", (str(fresh),))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        for name in ("-wal", "-shm"):  # first: an old WAL beside a new database would be replayed into it
+            self.path.with_name(self.path.name + name).unlink(missing_ok=True)
+        os.link(fresh, self.path)
+        fresh.unlink()
+        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _connect(path: Path) -> apsw.Connection:

@@ -1,0 +1,160 @@
+"""How long things take with default settings, on the same kind of network: measured anew in each run, beside its goal.
+
+What is measured is what a user sees: by the API, by the jobs' history, and by calls that are made one after the other.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from whole.scene import one_history
+
+from chaos.site import AGENTS, Site
+from daemons import BIN, DEADLINE_S, until
+
+CALL_PAUSE_S = 0.02
+DEFAULTS = {
+    "heartbeat": "2s",
+    "heartbeat_live": "1s",
+    "lost_after": "15s",
+    "lost_after_live": "5s",
+    "self_doubt": "10s",
+    "reconnect_grace": "20s",
+    "grant_ttl": "10s",
+    "accept_timeout": "5s",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One figure in seconds and what it should be; goal 0: none was set."""
+
+    what: str
+    seconds: float
+    goal_s: float = 0.0
+
+    @property
+    def missed(self) -> bool:
+        """Whether there is a goal, and it is missed."""
+        return 0 < self.goal_s < self.seconds
+
+    def line(self) -> str:
+        """For the record."""
+        goal = f" (goal {self.goal_s:g} s{': MISSED' if self.missed else ''})" if self.goal_s else ""
+        return f"{self.what}: {self.seconds:.2f} s{goal}"
+
+
+def measures(folder: Path, seed: int) -> Iterator[Measure]:
+    """All figures, one after the other, on one farm."""
+    with Site(folder, seed, **DEFAULTS) as site:
+        site.master_up()
+        for name in AGENTS:
+            site.agent_up(name, wait=False)
+        until("all agents", lambda: [node["state"] for node in site.nodes()].count("ready") == len(AGENTS))
+        yield from _restarts(site)
+        for queue, goal_s in (("live", 8.0), ("default", 20.0)):
+            yield from _dead_host(site, queue, goal_s)
+        yield from _partition(site)
+
+
+def _restarts(site: Site) -> Iterator[Measure]:
+    """The longest time without an answer while the master is stopped in order and started again, and killed and so on."""
+    for how in ("stopped", "killed"):
+        yield Measure(f"no answer of the API, master {how} and started again", _gap_s(site, how), 2.0)
+        _serves(site)
+        began_s = time.monotonic()
+        ctl = _ctl_over_a_restart(site)
+        assert ctl.returncode == 0, f"ffrtmpctl was refused: {ctl.stderr}"
+        yield Measure(f"one ffrtmpctl jobs submit over a restart ({how})", time.monotonic() - began_s)
+        _serves(site)
+
+
+def _gap_s(site: Site, how: str) -> float:
+    """End the master and start it at once, and call until it answers; the seconds between the last answer and the next."""
+    assert site.get("/v1/queues")
+    last_s = time.monotonic()
+    if how == "killed":
+        site.daemon("m").kill()
+    else:
+        site.daemon("m").stop()
+    site.master_up(wait=False)
+    until("the API to answer", lambda: _answers(site))
+    return time.monotonic() - last_s
+
+
+def _ctl_over_a_restart(site: Site) -> subprocess.CompletedProcess[str]:
+    """A user's submission that is made while there is no master for a moment."""
+    site.daemon("m").kill()
+    words = ["jobs", "submit", "--scenario", "480p30-h264", "--generate", "160x90@10:1", "--format", "json"]
+    asked = subprocess.Popen(
+        [str(BIN / "ffrtmpctl"), *words, "--output", f"media:ctl-{time.monotonic_ns()}.mp4"],
+        env={"FFRTMP_MASTER": f"unix://{site.socket}", "PATH": "/usr/bin:/bin"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    time.sleep(CALL_PAUSE_S)
+    site.master_up(wait=False)
+    out, err = asked.communicate(timeout=DEADLINE_S)
+    return subprocess.CompletedProcess(words, asked.returncode, out, err)
+
+
+def _answers(site: Site) -> bool:
+    try:
+        return site.api("GET", "/v1/jobs?limit=1")[0] == 200
+    except OSError:
+        time.sleep(CALL_PAUSE_S)
+        return False
+
+
+def _serves(site: Site) -> None:
+    """Wait until all is as before a restart, the grace for silent nodes too."""
+    until("all agents", lambda: [node["state"] for node in site.nodes()].count("ready") == len(AGENTS))
+
+
+def _dead_host(site: Site, queue: str, goal_s: float) -> Iterator[Measure]:
+    """Kill a host with a job: when the node is told to be lost, and when the job runs on another."""
+    job = _copying(site, f"dead-{queue}", queue)
+    until("the job to get on", lambda: (site.job(job).get("progress") or {}).get("out_time_s", 0.0) > 0)
+    dead = site.job(job)["node"]
+    died_s = time.time()
+    site.wanted.discard(dead)
+    site.kill_host(dead)
+    until("the node to be lost", lambda: site.get(f"/v1/nodes/{dead}")["state"] == "lost")
+    yield Measure(f"a dead host is noticed, {queue} queue", time.time() - died_s)
+    site.wait(job, "completed")
+    rows = one_history(site, job)
+    again = next(row for row in rows if row["attempt"] == 2 and row["after"] == "running")
+    yield Measure(f"its job runs elsewhere, {queue} queue", _at_s(again["at"]) - died_s, goal_s)
+    site.agent_up(dead)
+
+
+def _partition(site: Site) -> Iterator[Measure]:
+    """Part all agents from the master, let jobs gather, and see how soon one of them runs when the parting ends."""
+    site.net.rules(site.net.both_ways(["m"], AGENTS, cut=True))
+    until("nobody to be in contact", lambda: not any(node["state"] == "ready" for node in site.nodes()), 90)
+    jobs = [_copying(site, f"backlog-{count}") for count in range(8)]
+    site.net.rules({})
+    ended_s = time.time()
+    for job in jobs:
+        site.wait(job, "completed", deadline_s=90)
+    starts = sorted(
+        next(_at_s(row["at"]) for row in site.history(job) if row["after"] == "running") - ended_s for job in jobs
+    )
+    yield Measure("the first job of the backlog runs after a partition", starts[0])
+    yield Measure("all 8 of them run", starts[-1])
+
+
+def _copying(site: Site, name: str, queue: str = "default") -> int:
+    """Submit a copy of the short film at its own pace."""
+    words = ("-re", "-i", "{input}", "-c", "copy", "{output}")
+    return site.run("media:film4.mkv", f"media:{name}.mp4", *words, words=["--queue", queue])
+
+
+def _at_s(at: str) -> float:
+    return datetime.fromisoformat(at).timestamp()
