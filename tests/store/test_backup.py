@@ -114,6 +114,9 @@ def test_no_number_is_used_twice_after_a_backup_was_put_back(tmp_path: Path):
     _restore(tmp_path, "third")
     assert (tmp_path / "farm.db.before-restore-2").exists()
     assert len(examine(tmp_path / "farm.db.before-restore-1")) == 0
+    with open_store(tmp_path) as store:
+        (job,) = store.load(0.0).jobs
+        assert job.attempt == 201, "what was handed out after the first time does not come again after the second"
 
 
 def test_a_database_that_was_copied_back_by_hand_is_noticed(tmp_path: Path):

@@ -24,11 +24,15 @@ _PADDED_BYTES = 256  # the note of a turn overwrites the file in place, so its l
 
 
 class HighWater(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the file says: `below` is more than every job number that may have been used."""
+    """What the file says: `below` is more than every job number that may have been used.
+
+    `restores`: how often an older database has been found in the place of this one.
+    """
 
     lineage: str
     turn: int
     below: int
+    restores: int = 0
 
 
 class NumbersFile:

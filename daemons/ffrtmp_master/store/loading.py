@@ -31,21 +31,25 @@ def begin(database: Database, numbers: NumbersFile, fresh_lineage: str) -> bool:
         unreadable = mark is None and numbers.exists()
         ahead = mark is not None and behind(mark, lineage, turn, ancestors(connection))
         restored = bool(marked) or unreadable or ahead
+        restores = (mark.restores if mark is not None else 0) + restored
         if restored:
             next_job = max(next_job, mark.below if mark is not None else next_job + BLOCK)
-            _branch(connection, marked or fresh_lineage, lineage, turn, next_job)
+            _branch(connection, marked or fresh_lineage, lineage, turn, next_job, restores)
             lineage = marked or fresh_lineage
         connection.execute("UPDATE meta SET clean = 0, restored = ''")
     below = next_job + BLOCK if mark is None or restored else max(mark.below, next_job)
-    numbers.write(HighWater(lineage, turn, below))
+    numbers.write(HighWater(lineage, turn, below, restores))
     return restored
 
 
-def _branch(connection: apsw.Connection, fresh: str, parent: str, turn: int, next_job: int) -> None:
-    """The numbers of attempts are fencing tokens: those given out since the backup must not come again."""
+def _branch(connection: apsw.Connection, fresh: str, parent: str, turn: int, next_job: int, restores: int) -> None:
+    """The numbers of attempts are fencing tokens: those given out since the backup must not come again.
+
+    Nor those that were given out after it had been put back before: each time begins further up.
+    """
     leave_lineage(connection, parent, turn, 0.0)
     connection.execute("UPDATE meta SET lineage = ?, next_job = ?", (fresh, next_job))
-    connection.execute("UPDATE jobs SET attempt = attempt + ? WHERE ended_s IS NULL", (ATTEMPTS_RAISED,))
+    connection.execute("UPDATE jobs SET attempt = attempt + ? WHERE ended_s IS NULL", (ATTEMPTS_RAISED * restores,))
 
 
 def check_after_crash(database: Database, logs: Database) -> None:
