@@ -97,3 +97,18 @@ def test_p8_losses_under_the_strict_lease_are_poison_at_once():
         stage.until(lambda: stage.state(job) is State.RUNNING)
     stage.lose(stage.hosts[stage.where(job)])
     assert stage.state(job) is State.FAILED, "none of the three can come back"
+
+
+def test_the_successor_of_one_that_was_not_taken_in_time_waits_as_well_for_it_may_be_starting():
+    stage = Stage()
+    a = stage.node("a")
+    a.accepts = False
+    job = stage.submit(STRICT)
+    offered_s = stage.now_s
+    b = stage.node("b")
+    stage.until(lambda: stage.state(job) is not State.ASSIGNED)
+    assert stage.state(job) is State.RETRYING
+    stage.until(lambda: b.has(job))
+    rules = stage.rules
+    waits_s = rules.accept_timeout_s + rules.lost_after_s + rules.lease_stop_s + rules.lease_margin_s
+    assert stage.now_s >= offered_s + waits_s

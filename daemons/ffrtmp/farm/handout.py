@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import endings
+from . import endings, recovery
 from .effects import SendAssign, SendOrder
 from .events import Accepted, Refused
-from .job import Attempt, Job, Phase, State, Want
+from .job import Attempt, Job, OnDisconnect, Phase, State, Want
 from .node import Beat, Node
 from .world import World
 
@@ -130,4 +130,7 @@ def repeat(world: World, attempt: Attempt) -> None:
     world.give_up(attempt)
     if job is not None and job.current == attempt.number and job.state is State.ASSIGNED:
         text = f"{attempt.node} did not take attempt {attempt.number} in time"
-        endings.requeue(world, job, attempt, "not_accepted", text)
+        # It may be starting there all the same: the next of a strict job waits as long as this one could run unheard.
+        strict = job.terms.on_disconnect is OnDisconnect.STOP
+        until_s = world.now_s + recovery.strict_s(world.rules, live=attempt.live) if strict else 0.0
+        endings.requeue(world, job, attempt, "not_accepted", text, not_before_s=until_s)

@@ -78,12 +78,12 @@ def replace_doubted(world: World, job: Job, attempt: Attempt, text: str) -> None
     if job.terms.on_disconnect is OnDisconnect.KEEP:
         count_loss(world, job, attempt, text)
         return
-    until_s = world.last_heard_s(attempt.node) + _strict_s(world.rules, live=attempt.live)
+    until_s = world.last_heard_s(attempt.node) + strict_s(world.rules, live=attempt.live)
     world.alter(attempt, want=Want.DISCARD, fence_s=until_s)
     count_loss(world, job, attempt, text, not_before_s=until_s)
 
 
-def _strict_s(rules: Rules, *, live: bool) -> float:
+def strict_s(rules: Rules, *, live: bool) -> float:
     """How long after its last renewal an attempt under the strict lease may still be at work."""
     return (rules.lost_after_live_s if live else rules.lost_after_s) + rules.lease_stop_s + rules.lease_margin_s
 
@@ -175,11 +175,11 @@ def waits_again(job: Job, now_s: float, rules: Rules) -> Job:
         return replace(job, due_s=now_s + rules.doubt_patience_s)
     due_s = min(job.due_s, now_s + rules.backoff_max_s)
     if job.terms.on_disconnect is OnDisconnect.STOP and job.attempt:
-        due_s = max(due_s, now_s + _strict_s(rules, live=job.terms.live))
+        due_s = max(due_s, now_s + strict_s(rules, live=job.terms.live))
     return replace(job, due_s=due_s)
 
 
 def fence_again(attempt: Attempt, now_s: float, rules: Rules) -> Attempt:
     """The same for an attempt: its fence runs anew, and it was not offered in times to come."""
-    fence_s = now_s + _strict_s(rules, live=attempt.live) if attempt.fence_s else 0.0
+    fence_s = now_s + strict_s(rules, live=attempt.live) if attempt.fence_s else 0.0
     return replace(attempt, fence_s=fence_s, offered_s=min(attempt.offered_s, now_s))
