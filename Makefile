@@ -19,11 +19,13 @@ SCENARIO ?= 720p-h264
 TEST_JOBS ?= 4
 ARGS ?=
 FAULTS ?= sample
+SEEDS ?= 2000
+FIRST ?=
 CHAOS ?= short
 SECONDS ?= 600
 BENCHES := $(sort $(wildcard bench/*.py))
 
-.PHONY: help venv demo test test-faults mutants lint bench clean
+.PHONY: help venv demo test test-faults simulate mutants lint bench clean
 
 help: ## list the targets
 	@echo "ffrtmp: make TARGET"
@@ -66,6 +68,9 @@ mutants: $(INSTALLED) ## break the rules one small way at a time for SECONDS=600
 chaos: $(INSTALLED) media ## a farm on a network that breaks, as root: CHAOS=short or full, CHAOS_SEED=N repeats
 	@tools/need.sh strace=strace mkfs.ext4=e2fsprogs mount=mount faketime=faketime
 	@CHAOS="$(CHAOS)" PYTHONPATH=tests $(BIN)/python -m chaos
+
+simulate: $(INSTALLED) ## worlds in which everything goes wrong: SEEDS=2000 fresh ones, FIRST=N for the same again (ARGS="--record FILE")
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(if $(FIRST),--first $(FIRST)) $(ARGS)
 
 lint: $(INSTALLED) ## ruff, mypy --strict, import rules, the feature table, the locks
 	@$(BIN)/ruff check .
