@@ -24,7 +24,7 @@ class Pending(Protocol):
 
     def set_result(self, result: Outcome, /) -> None: ...
 
-    def set_exception(self, exception: Refusal, /) -> None: ...
+    def set_exception(self, exception: Refusal | ConnectionError, /) -> None: ...
 
 
 @dataclass(slots=True)
@@ -65,6 +65,12 @@ class Callers:
         """No more turns are made: whoever still waits is told so."""
         for request in list(self._waiting):
             self._close(request, Refusal(503, why, hint="nothing was changed; try again in a moment"))
+
+    def cut(self) -> None:
+        """The store has failed in the middle of a turn. Nobody knows what of it is on disk, so nobody is told anything."""
+        for pending in self._waiting.values():
+            if not pending.done():
+                pending.set_exception(ConnectionAbortedError("the store has failed"))
 
     def audit(self, row: AuditRow) -> None:
         """Keep who did what, in the next turn."""

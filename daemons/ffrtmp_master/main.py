@@ -203,6 +203,9 @@ class _Running:
                 log.info("listening for agents at %s, for people at %s", hub.endpoint, config.socket)
                 await self.master.run()
                 return Exit.DONE
+        except StoreBroken:
+            self.desk.callers.cut()  # or the stop below would wait for answers that nobody will give
+            raise
         finally:
             self.notifier.stopping("stopping")
             await server.stop()

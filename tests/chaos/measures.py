@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from chaos.site import AGENTS, Site
 from whole.scene import one_history
 
-from chaos.site import AGENTS, Site
 from daemons import BIN, DEADLINE_S, until
 
 CALL_PAUSE_S = 0.02

@@ -180,12 +180,23 @@ def _broken_disk(site: Site, _chance: random.Random) -> Iterator[str]:
     site.tend()
 
 
+def _serves(site: Site) -> bool:
+    site.tend()
+    with contextlib.suppress(OSError):
+        return site.api("GET", "/v1/ready")[0] == 200
+    return False
+
+
 @contextmanager
 def _database_removed(site: Site, _chance: random.Random) -> Iterator[str]:
+    until("the master to serve", lambda: _serves(site))  # what is removed with no master on it is gone for good
+    before = site.daemon("m")
     for path in (site.folder / "master").glob("farm.db*"):
         if not path.name.endswith(".json"):
             path.unlink()
-    yield "farm.db with its WAL"
+    yield "farm.db, the logs, and their WALs"
+    # Until it is noticed, by the next write. Removed twice, or killed before that, what was answered is gone for good.
+    until("the master to notice that it is gone", lambda: site.tend() or site.daemon("m") is not before)
 
 
 @contextmanager

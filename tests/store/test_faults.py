@@ -132,7 +132,9 @@ def test_p1_a_file_that_was_taken_away_is_noticed_before_anything_is_answered(tm
                 store.append_log(1, 1, 1, b"y")
 
 
-@pytest.mark.parametrize("names", [("farm.db",), ("farm.db-wal",), ("farm.db", "farm.db-wal", "farm.db-shm")])
+@pytest.mark.parametrize(
+    "names", [("farm.db",), ("farm.db-wal",), ("farm.db", "farm.db-wal", "logs.db", "logs.db-wal")]
+)
 def test_p1_a_database_that_was_removed_under_the_master_is_put_back_with_all_that_was_answered(
     tmp_path: Path, names: tuple[str, ...]
 ):
@@ -140,6 +142,7 @@ def test_p1_a_database_that_was_removed_under_the_master_is_put_back_with_all_th
     with open_store(tmp_path) as store:
         answered = [book.submit() for _ in range(3)]
         book.commit(store)
+        store.append_log(1, 1, 0, b"said\n")
         for name in names:
             (tmp_path / name).unlink()
         book.submit()
@@ -148,6 +151,8 @@ def test_p1_a_database_that_was_removed_under_the_master_is_put_back_with_all_th
     assert (tmp_path / "farm.db").stat().st_mode & 0o777 == 0o600
     with open_store(tmp_path) as store:
         assert set(answered) <= {job.number for job in store.load(OFFSET_S).jobs}
+        with open_reader(tmp_path) as reader:
+            assert reader.log_size(1, 1) == 5
     assert not (tmp_path / "farm.db.saved").exists()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +19,7 @@ from daemons import Farm, until
 
 UNGUARDED = ("--disk-free", "0", "--disk-free-percent", "0")
 KINDS = ["disk", "quota"] if can_mount() else ["quota"]
+SMALL = {"width": 160, "height": 90, "fps": 10, "duration_s": 1}
 Act = Callable[[], None]
 
 
@@ -76,6 +79,29 @@ def the_master_has_no_room(folder: Path, kind: str) -> None:
         until("the whole log", lambda: "muxing overhead" in farm.log(job))
         one_history(farm, job)
         nothing_left(farm)
+        replay(farm)
+
+
+def test_p1_a_database_that_is_removed_costs_a_restart_and_no_job(tmp_path: Path) -> None:
+    with Farm(tmp_path) as farm:
+        farm.start_master()
+        farm.start_agent("a")
+        farm.wait(short(farm, "before"), "completed")
+        assert farm.master is not None
+        for name in ("farm.db", "farm.db-wal", "farm.db.logs", "farm.db.logs-wal"):
+            (tmp_path / "master" / name).unlink()
+        removed_s = time.monotonic()
+        body = {"scenario": "480p30-h264", "generate": SMALL, "output": "media:meanwhile.mp4"}
+        with pytest.raises(http.client.RemoteDisconnected):
+            farm.api("POST", "/v1/jobs", body, {"Idempotency-Key": "k"})
+        until("the master to end", lambda: farm.master is not None and not farm.master.alive)
+        assert time.monotonic() - removed_s < 3.0, "it waits for no caller"
+        farm.start_master()
+        status, answer = farm.api("POST", "/v1/jobs", body, {"Idempotency-Key": "k"})
+        assert status == 201
+        farm.wait(answer["items"][0]["job"], "completed")
+        assert [item["state"] for item in farm.get("/v1/jobs")["items"]] == ["completed", "completed"]
+        assert farm.log(1)
         replay(farm)
 
 

@@ -127,6 +127,10 @@ class Server:
                     raise Refusal(403, f"{caller.label} may not do this", hint="members of group ffrtmp may")
                 reply = await self._run(route, request, caller)
                 response = reply.response() if isinstance(reply, Reply) else reply
+            except ConnectionAbortedError:  # nobody can say what became of this call: the caller sees it break off
+                if request.transport is not None:
+                    request.transport.abort()
+                return web.Response(status=503)
             except ConnectionError:
                 raise
             except Exception as error:
@@ -153,9 +157,7 @@ class Server:
         except TimeoutError:
             raise Refusal(408, "the body did not arrive in time") from None
 
-    def _audit(
-        self, route: Route, request: web.Request, caller: Caller, status: int, *, always: bool = False
-    ) -> None:
+    def _audit(self, route: Route, request: web.Request, caller: Caller, status: int, *, always: bool = False) -> None:
         """Who did what: for calls that may change something, or `always`."""
         if route.method == "GET" and not always:
             return

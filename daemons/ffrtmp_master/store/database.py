@@ -178,8 +178,10 @@ class Database:
             log.warning("checkpoint of %s put off: %s", self.path, found)
 
     def close(self) -> None:
-        """Close the file. The WAL is copied and removed unless a reader still has it."""
+        """Close the file, and put it back first where it was removed. The WAL goes unless a reader still has it."""
         with self.lock:
+            if _identity(self.path) is None:
+                log.error("%s was removed while it was open%s", self.path, self._save())
             self.connection.close()
 
     def _committed(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
