@@ -110,6 +110,8 @@ class Workshop:
                 raise Refusal(reason)
             job = self._job_file(assign, paths, timing)
             lease_s = first_lease_s(spec, timing, reached_s)
+            if lease_s is not None and clock_s() >= lease_s:
+                raise Refusal("the master has not been heard for so long that its lease is over")
 
             def stage() -> None:
                 place.make_staging()

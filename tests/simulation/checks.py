@@ -72,6 +72,7 @@ class Checks:
         self.ended: dict[str, State] = {}  # UUID -> as it was on disk
         self.published: dict[str, int] = {}  # UUID -> the attempt that put the output there
         self.loose: set[str] = set()  # hosts whose node was removed or whose folder was put back: not bound by grants
+        self.strayed: set[str] = set()  # UUIDs of jobs of which a host that is not bound has published
         self.restored = 0  # how often the master was put back to a backup
         self.in_flight: TurnRows | None = None
         self._turns = 0
@@ -234,7 +235,9 @@ class Checks:
         self._sure(there is None or directory.assign.spec.overwrite, lambda: f"P3: {directory.name} replaces a file")
         grant = self.mirror.grants.get(job)
         granted = grant is not None and grant.attempt == number and self.numbers.get(job) == uuid
-        excused = host.name in self.loose or self.restored
+        if host.name in self.loose:
+            self.strayed.add(uuid)
+        excused = uuid in self.strayed or self.restored
         self._sure(granted or excused, lambda: f"P2: {directory.name} publishes on {host.name}, granted is {grant}")
         before = self.published.get(uuid)
         self._sure(before in (None, number) or excused, lambda: f"P2: {directory.name} publishes after {before}")

@@ -397,12 +397,14 @@ class Agent:
             return EXISTS.line, EXISTS
         if directory.staged in root.staging or key in self.folder.dirs or self.chance.random() < self.world.trouble:
             return "an attempt of this number is there already, of another job or farm", None
-        root.staging[directory.staged] = assign.uuid
-        self.folder.dirs[key] = directory
         if directory.strict:
             timing = self.session.timing
             lease_s = timing.lost_after_live_s if directory.live else timing.lost_after_s
             directory.lease_s = self.session.reached_s + lease_s
+            if self.host.clock_s >= directory.lease_s:
+                return "the master has not been heard for so long that its lease is over", None
+        root.staging[directory.staged] = assign.uuid
+        self.folder.dirs[key] = directory
         return None
 
     def _created(self, key: do.AttemptKey) -> list[do.Action]:

@@ -30,6 +30,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "master's host": ("master power cut", "doom", "wall clock"),
     "disk": ("full", "sync fails", "slow disk", "trouble"),
     "operators": OF_OPERATORS,
+    "holds": ("pause", "pause", "pause", "resume", "resume", "kill engine", "part", "cancel"),
+    "engines": ("kill engine", "pause", "retry"),
     "copies": ("clone", "snapshot", "revert"),
     "backups": ("backup", "restore"),
 }
@@ -127,6 +129,13 @@ def _start_agents(world: World, _chance: random.Random) -> None:
         host.do(host.start)
 
 
+def _kill_engine(world: World, chance: random.Random) -> None:
+    """Something ends an engine, also one that stands still: the system for want of memory, its limits, a fault of its own."""
+    running = [d.engine for host in world.hosts.values() for d in host.running() if d.engine is not None]
+    if running:
+        chance.choice(running).end(chance.choice(("failed", "wrong", "late", "")))
+
+
 def _doom(world: World, chance: random.Random) -> None:
     where = chance.choice(("commit", "write", "committed", "act"))
     world.master.doomed(where, chance.choice((0, 0, 1, 2, 3, 5, 8, 20)))
@@ -201,6 +210,7 @@ _DEEDS: dict[str, Callable[[World, random.Random], None]] = {
     "freeze agent": lambda world, chance: _host(world, chance).freeze(chance.uniform(0.2, 25.0), all_of_it=False),
     "freeze host": lambda world, chance: _host(world, chance).freeze(chance.uniform(0.2, 25.0), all_of_it=True),
     "power cut": _power_cut,
+    "kill engine": _kill_engine,
     "doom": _doom,
     "kill master": lambda world, _chance: world.master.crash(power=False),
     "master power cut": lambda world, _chance: world.master.crash(power=True),

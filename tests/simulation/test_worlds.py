@@ -72,7 +72,8 @@ def test_a_power_cut_takes_what_was_not_synced_and_nothing_else(tmp_path: Path) 
         disk.dies_after = 1  # in the middle of the next commit
         with pytest.raises(apsw.IOError):
             connection.execute("INSERT INTO t VALUES ('lost')")
-        connection.close()
+        with pytest.raises(apsw.IOError):
+            connection.close()
         disk.cut(random.Random(1))
         disks.mount(tmp_path)
         connection = apsw.Connection(str(tmp_path / "a.db"))
