@@ -68,6 +68,7 @@ mutants: $(INSTALLED) ## break the rules one small way at a time for SECONDS=600
 chaos: $(INSTALLED) media ## a farm on a network that breaks, as root: CHAOS=short or full, CHAOS_SEED=N repeats
 	@tools/need.sh strace=strace mkfs.ext4=e2fsprogs mount=mount faketime=faketime
 	@CHAOS="$(CHAOS)" PYTHONPATH=tests $(BIN)/python -m chaos
+	@$(BIN)/pytest -q tests/chaos
 
 simulate: $(INSTALLED) ## worlds in which everything goes wrong: SEEDS=2000 fresh ones, FIRST=N for the same again (ARGS="--record FILE")
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(if $(FIRST),--first $(FIRST)) $(ARGS)

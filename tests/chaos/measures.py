@@ -5,7 +5,6 @@ What is measured is what a user sees: by the API, by the jobs' history, and by c
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from chaos.site import AGENTS, Site
 from whole.scene import one_history
 
-from daemons import BIN, DEADLINE_S, until
+from daemons import until
 
 CALL_PAUSE_S = 0.02
 DEFAULTS = {
@@ -67,11 +66,6 @@ def _restarts(site: Site) -> Iterator[Measure]:
     for how in ("stopped", "killed"):
         yield Measure(f"no answer of the API, master {how} and started again", _gap_s(site, how), 2.0)
         _serves(site)
-        began_s = time.monotonic()
-        ctl = _ctl_over_a_restart(site)
-        assert ctl.returncode == 0, f"ffrtmpctl was refused: {ctl.stderr}"
-        yield Measure(f"one ffrtmpctl jobs submit over a restart ({how})", time.monotonic() - began_s)
-        _serves(site)
 
 
 def _gap_s(site: Site, how: str) -> float:
@@ -85,23 +79,6 @@ def _gap_s(site: Site, how: str) -> float:
     site.master_up(wait=False)
     until("the API to answer", lambda: _answers(site))
     return time.monotonic() - last_s
-
-
-def _ctl_over_a_restart(site: Site) -> subprocess.CompletedProcess[str]:
-    """A user's submission that is made while there is no master for a moment."""
-    site.daemon("m").kill()
-    words = ["jobs", "submit", "--scenario", "480p30-h264", "--generate", "160x90@10:1", "--format", "json"]
-    asked = subprocess.Popen(
-        [str(BIN / "ffrtmpctl"), *words, "--output", f"media:ctl-{time.monotonic_ns()}.mp4"],
-        env={"FFRTMP_MASTER": f"unix://{site.socket}", "PATH": "/usr/bin:/bin"},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    time.sleep(CALL_PAUSE_S)
-    site.master_up(wait=False)
-    out, err = asked.communicate(timeout=DEADLINE_S)
-    return subprocess.CompletedProcess(words, asked.returncode, out, err)
 
 
 def _answers(site: Site) -> bool:

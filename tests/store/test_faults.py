@@ -146,7 +146,7 @@ def test_p1_a_database_that_was_removed_under_the_master_is_put_back_with_all_th
         for name in names:
             (tmp_path / name).unlink()
         book.submit()
-        with pytest.raises(StoreBroken, match="removed or replaced while it was open; .* in the database|put back"):
+        with pytest.raises(StoreBroken, match=r"removed or replaced while it was open; .* in the database|put back"):
             book.commit(store)
     assert (tmp_path / "farm.db").stat().st_mode & 0o777 == 0o600
     with open_store(tmp_path) as store:
