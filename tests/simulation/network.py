@@ -165,11 +165,14 @@ class Network:
         self.time.after(due_s - now_s, lambda: self._arrive(link, connection, up, frame))
         if weather.doubled and chance.random() < weather.doubled:
             self.count("frame doubled")
+            self.time.after(due_s - now_s, lambda: self._arrive(link, connection, up, frame))
             late_s = due_s - now_s + chance.uniform(0, 4 * weather.delay_s)
             self.time.after(late_s, lambda: self._arrive(link, connection, up, frame, late=True))
 
     def _arrive(self, link: Link, connection: bytes, up: bool, frame: bytes, late: bool = False) -> None:
         whole = link.connection == connection
+        if late and whole:
+            return  # TCP has order: only of a connection that broke something may come after what was sent later
         if up:
             if self.listening and connection in self._known and (whole or late or self.chance.random() < 0.5):
                 if not whole:
