@@ -112,3 +112,15 @@ def test_the_successor_of_one_that_was_not_taken_in_time_waits_as_well_for_it_ma
     rules = stage.rules
     waits_s = rules.accept_timeout_s + rules.lost_after_s + rules.lease_stop_s + rules.lease_margin_s
     assert stage.now_s >= offered_s + waits_s
+
+
+def test_the_lease_is_waited_out_also_when_a_node_in_contact_is_removed():
+    stage = Stage()
+    stage.node("a")
+    job = stage.submit(STRICT)
+    b = stage.node("b")
+    removed_s = stage.now_s
+    stage.ask(ev.RemoveNode(0, "a", force=True))
+    assert stage.state(job) is State.RETRYING
+    stage.until(lambda: b.has(job))
+    assert stage.now_s >= removed_s + stage.rules.lost_after_s + stage.rules.lease_stop_s + stage.rules.lease_margin_s

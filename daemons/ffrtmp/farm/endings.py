@@ -21,7 +21,7 @@ from __future__ import annotations
 import heapq
 from typing import Any
 
-from .job import Attempt, Failure, Job, Reason, State, Want
+from .job import Attempt, Failure, Job, OnDisconnect, Reason, State, Want
 from .rules import Rules
 from .world import World
 
@@ -62,7 +62,15 @@ def node_removed(world: World, attempt: Attempt) -> None:
     if job.current != attempt.number or job.state is State.CANCELING:
         other_gone(world, job)
     else:
-        requeue(world, job, attempt, "node_gone", f"{attempt.node} is gone for good")
+        # Its engine ends with its lease, which it may have been given a moment ago.
+        strict = job.terms.on_disconnect is OnDisconnect.STOP
+        until_s = world.now_s + strict_s(world.rules, live=attempt.live) if strict else 0.0
+        requeue(world, job, attempt, "node_gone", f"{attempt.node} is gone for good", not_before_s=until_s)
+
+
+def strict_s(rules: Rules, *, live: bool) -> float:
+    """How long after its last renewal an attempt under the strict lease may still be at work."""
+    return (rules.lost_after_live_s if live else rules.lost_after_s) + rules.lease_stop_s + rules.lease_margin_s
 
 
 def _without(world: World, attempt: Attempt) -> Job | None:

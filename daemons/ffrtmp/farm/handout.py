@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import endings, recovery
+from . import endings
 from .effects import SendAssign, SendOrder
 from .events import Accepted, Refused
 from .job import Attempt, Job, OnDisconnect, Phase, State, Want
@@ -132,5 +132,5 @@ def repeat(world: World, attempt: Attempt) -> None:
         text = f"{attempt.node} did not take attempt {attempt.number} in time"
         # It may be starting there all the same: the next of a strict job waits as long as this one could run unheard.
         strict = job.terms.on_disconnect is OnDisconnect.STOP
-        until_s = world.now_s + recovery.strict_s(world.rules, live=attempt.live) if strict else 0.0
+        until_s = world.now_s + endings.strict_s(world.rules, live=attempt.live) if strict else 0.0
         endings.requeue(world, job, attempt, "not_accepted", text, not_before_s=until_s)

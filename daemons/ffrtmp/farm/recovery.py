@@ -30,7 +30,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from .endings import count_loss
+from .endings import count_loss, strict_s
 from .job import Attempt, Job, OnDisconnect, Phase, State, Want
 from .node import Beat
 from .rules import Rules
@@ -81,11 +81,6 @@ def replace_doubted(world: World, job: Job, attempt: Attempt, text: str) -> None
     until_s = world.last_heard_s(attempt.node) + strict_s(world.rules, live=attempt.live)
     world.alter(attempt, want=Want.DISCARD, fence_s=until_s)
     count_loss(world, job, attempt, text, not_before_s=until_s)
-
-
-def strict_s(rules: Rules, *, live: bool) -> float:
-    """How long after its last renewal an attempt under the strict lease may still be at work."""
-    return (rules.lost_after_live_s if live else rules.lost_after_s) + rules.lease_stop_s + rules.lease_margin_s
 
 
 # ---- it comes back -----------------------------------------------------------------------------------------------
