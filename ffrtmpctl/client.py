@@ -26,6 +26,7 @@ from .lenient import relaxed
 TIMEOUT_S = 30.0
 # How long a broken request is repeated, about 12 s in all: longer than a master needs to restart.
 PAUSES_S = (0.2, 0.4, 0.8, 1.6, 3.0, 3.0, 3.0)
+AWAY_TRIES = 4  # so often, 3 s in all, where nobody listens: nothing was sent, so any call may be made again
 SAFE_METHODS = frozenset({"GET", "PUT", "PATCH"})  # doing them twice is doing them once
 T = TypeVar("T")
 
@@ -39,6 +40,10 @@ class NoMaster(FarmError):
 
 class Broken(NoMaster):
     """The connection ended before the answer did."""
+
+
+class Away(NoMaster):
+    """Nobody listens where a master could: it may be restarting. Nothing was sent."""
 
 
 class Refusal(FarmError):
@@ -141,18 +146,19 @@ class Master:
         """One request; raises NoMaster, Broken or Refusal.
 
         `repeatable`: whether doing it twice does no harm, by default what the method says. Only then is it repeated
-        after a connection that broke.
+        after a connection that broke. Where nobody listens any request waits a little for a master that restarts.
         """
         again = method in SAFE_METHODS if repeatable is None else repeatable
         data = None if body is None else msgspec.json.encode(body)
         target = _target(path, query)
         broke = False
-        for pause_s in (*PAUSES_S, None):
+        for count, pause_s in enumerate((*PAUSES_S, None)):
             try:
                 return self._once(method, target, data, headers or {})
             except NoMaster as error:
                 broke = broke or isinstance(error, Broken)
-                if not (broke and again) or pause_s is None:
+                restarts = isinstance(error, Away) and not broke and count < AWAY_TRIES
+                if not (restarts or (broke and again)) or pause_s is None:
                     raise
             self.sleep(pause_s)
         raise AssertionError("the last try returns or raises")
@@ -188,6 +194,8 @@ class Master:
     def _open(self, connection: http.client.HTTPConnection) -> None:
         try:
             connection.connect()
+        except (ConnectionRefusedError, FileNotFoundError) as error:
+            raise Away(f"no master answers at {self.address}", hint=_HINT_START) from error
         except PermissionError:
             raise FarmError(
                 f"you may not talk to the master at {self.address}",

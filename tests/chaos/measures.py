@@ -56,7 +56,7 @@ def measures(folder: Path, seed: int) -> Iterator[Measure]:
             site.agent_up(name, wait=False)
         until("all agents", lambda: [node["state"] for node in site.nodes()].count("ready") == len(AGENTS))
         yield from _restarts(site)
-        for queue, goal_s in (("live", 8.0), ("default", 20.0)):
+        for queue, goal_s in (("live", 0.0), ("default", 20.0)):
             yield from _dead_host(site, queue, goal_s)
         yield from _partition(site)
 
@@ -94,6 +94,8 @@ def _serves(site: Site) -> None:
     until("all agents", lambda: [node["state"] for node in site.nodes()].count("ready") == len(AGENTS))
 
 
+# The goal of 8 s for live work is one for live kinds of jobs, which are noticed by `lost_after_live`. There is none yet:
+# a file job in the live queue goes by `lost_after`.
 def _dead_host(site: Site, queue: str, goal_s: float) -> Iterator[Measure]:
     """Kill a host with a job: when the node is told to be lost, and when the job runs on another."""
     job = _copying(site, f"dead-{queue}", queue)

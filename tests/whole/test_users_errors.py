@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,14 @@ def test_plain_arguments_are_refused_where_no_node_takes_them_and_where_they_ope
 def test_without_a_master_the_code_is_5(farm: Farm, tmp_path: Path) -> None:
     nobody = farm.ctl("--master", str(tmp_path / "nobody.sock"), "jobs", "list")
     assert nobody.returncode == NO_MASTER and len(nobody.stderr.splitlines()) == 2
+
+
+def test_a_call_that_meets_a_master_between_two_lives_waits_for_the_next(farm: Farm) -> None:
+    assert farm.master is not None
+    farm.master.kill()
+    with ThreadPoolExecutor(1) as user:
+        asked = user.submit(farm.ctl, "jobs", "submit", "--scenario", "probe", "--input", "media:text.mp4", "--json")
+        farm.start_master(wait=False)
+        done = asked.result()
+    assert done.returncode == 0, done.stderr
+    farm.wait_for_master()
