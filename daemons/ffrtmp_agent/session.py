@@ -149,6 +149,9 @@ class Session:
             self.seen,
         )
         self._told = (about.capacity, about.facts)
+        for local in self.attempts.values():
+            if local.step is Step.CREATING:
+                local.want = "discard"  # a Hello that does not name it says that it is not there, so it must not begin
         # A connection over which nobody answers may be dead without saying so.
         renew: list[Action] = [Reconnect()] if self._hellos % 4 == 0 else []
         return [*renew, Send(hello)]

@@ -182,6 +182,14 @@ def test_p4_an_attempt_that_is_given_up_while_it_is_made_is_cleaned_as_soon_as_i
     assert isinstance(item, do.PutItem)
 
 
+def test_p5_an_attempt_that_a_hello_did_not_name_while_it_was_made_is_not_begun_after_it(session: Session) -> None:
+    session.receive(assign(), 0.0)
+    (hello,) = said(session.receive(wire.NoSession(7), 0.1), wire.Hello)
+    assert not hello.attempts, "to the master it is gone with this"
+    session.receive(welcome(8), 0.2)
+    assert session.created(KEY, 0.3) == [do.Clean(KEY)]
+
+
 def test_p4_an_attempt_that_was_given_up_before_it_could_be_made_is_refused(session: Session) -> None:
     session.receive(assign(), 0.0)
     session.receive(order("discard"), 0.1)
