@@ -6,6 +6,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 if __name__ == "__main__":
-    from simulation.command import main
+    from simulation.covered import watching
 
-    sys.exit(main())
+    with watching(asked="--coverage" in sys.argv):
+        from simulation.command import main
+
+        status = main()
+    sys.exit(status)

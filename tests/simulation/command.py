@@ -31,11 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     if asked.seed is not None:
         return _tell(asked.seed, shorten=asked.shorten)
     first = random.SystemRandom().randrange(1 << 31) if asked.first is None else asked.first
-    if asked.coverage:
-        from simulation.covered import covered
-
-        return covered(first, asked.seeds)
-    return _run(first, asked.seeds, asked.jobs, asked.record)
+    jobs = 1 if asked.coverage else asked.jobs  # what is watched is this process
+    return _run(first, asked.seeds, jobs, asked.record)
 
 
 def _tell(seed: int, *, shorten: bool) -> int:
