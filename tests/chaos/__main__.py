@@ -1,6 +1,6 @@
 """`python -m chaos`: a farm on a network that breaks, and what must be true of it afterwards.
 
-CHAOS=short (about 3 minutes) or full (30 minutes); CHAOS_SEED=N repeats a run's choices; CHAOS_ONLY="link down,64 kbit/s"
+CHAOS=short (about 4 minutes) or full (30 minutes); CHAOS_SEED=N repeats a run's choices; CHAOS_ONLY="link down,64 kbit/s"
 takes these faults alone; CHAOS_KEEP=FOLDER keeps the logs there when something was wrong.
 """
 
