@@ -7,6 +7,7 @@ that process everything else in there ends. So nothing is left, also after kill 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+PR_SET_PDEATHSIG = 1
 INSIDE = "FFRTMP_CHAOS_INSIDE"
 HOME = Path("/run/farm")  # short: a Unix socket's path may have 107 bytes
 
@@ -42,7 +44,7 @@ def run_enclosed(work: Callable[[], int]) -> int:
         return 2
     words = ["unshare", "--mount", "--pid", "--net", "--ipc", "--fork", "--kill-child", "--mount-proc"]
     again = [sys.executable, *sys.orig_argv[1:]]
-    inside = subprocess.Popen([*words, *again], env={**os.environ, INSIDE: "1"})
+    inside = subprocess.Popen([*words, *again], env={**os.environ, INSIDE: "1"}, preexec_fn=_end_with_parent)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: inside.kill())
     while True:
@@ -50,6 +52,11 @@ def run_enclosed(work: Callable[[], int]) -> int:
             return inside.wait()
         except KeyboardInterrupt:  # the run has it too, and ends by itself
             continue
+
+
+def _end_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it ends, however that ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _first_process(work: Callable[[], int]) -> int:

@@ -16,6 +16,7 @@ import json
 import os
 import random
 import select
+import signal
 import socket
 import sys
 import time
@@ -142,6 +143,7 @@ def _read(relay: Relay, name: str, descriptor: int) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends when its control socket does
     given = dict(word.split("=", 1) for word in sys.argv[3:])
     main(
         int(sys.argv[1]),
