@@ -44,7 +44,8 @@ def run_enclosed(work: Callable[[], int]) -> int:
         return 2
     words = ["unshare", "--mount", "--pid", "--net", "--ipc", "--fork", "--kill-child", "--mount-proc"]
     again = [sys.executable, *sys.orig_argv[1:]]
-    inside = subprocess.Popen([*words, *again], env={**os.environ, INSIDE: "1"}, preexec_fn=_end_with_parent)
+    environment = {**os.environ, INSIDE: "1"}
+    inside = subprocess.Popen([*words, *again], env=environment, preexec_fn=_end_with_parent)  # noqa: PLW1509  # no threads yet
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: inside.kill())
     while True:
