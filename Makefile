@@ -19,13 +19,14 @@ SCENARIO ?= 720p-h264
 TEST_JOBS ?= 4
 ARGS ?=
 FAULTS ?= sample
+TIME ?= 60
 SEEDS ?= 2000
 FIRST ?=
 CHAOS ?= short
 SECONDS ?= 600
 BENCHES := $(sort $(wildcard bench/*.py))
 
-.PHONY: help venv demo test test-faults simulate mutants lint bench clean
+.PHONY: help venv demo test test-faults simulate mutants fuzz lint bench clean
 
 help: ## list the targets
 	@echo "ffrtmp: make TARGET"
@@ -72,6 +73,9 @@ chaos: $(INSTALLED) media ## a farm on a network that breaks, as root: CHAOS=sho
 
 simulate: $(INSTALLED) ## worlds in which everything goes wrong: SEEDS=2000 fresh ones, FIRST=N for the same again (ARGS="--record FILE")
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(if $(FIRST),--first $(FIRST)) $(ARGS)
+
+fuzz: $(INSTALLED) ## spoil what comes from outside, TIME=60 seconds for each decoder, and report the coverage
+	@PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(TIME)
 
 lint: $(INSTALLED) ## ruff, mypy --strict, import rules, the feature table, the locks
 	@$(BIN)/ruff check .

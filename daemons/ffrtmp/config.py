@@ -202,7 +202,7 @@ def _file_layer(file: Path) -> Layer:
         values = tomllib.loads(content)
     except OSError as error:
         raise FarmError(f"{file} cannot be read: {error.strerror}", code=Exit.CONFIG) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of a number of 5000 digits, of brackets in brackets
         raise FarmError(f"{file} is not TOML: {error}", code=Exit.CONFIG) from error
     return Layer(values, lambda name: f"{file}:{_line_of(content, name)}: {name}")
 

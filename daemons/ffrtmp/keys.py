@@ -232,7 +232,7 @@ def _unpack(text: str) -> _Payload:
         if blob[:_CHECKSUM_BYTES] != _checksum(body) or _letters(blob) != rest:
             raise damaged
         payload = msgspec.msgpack.decode(body, type=_Payload)
-    except (ValueError, msgspec.DecodeError):
+    except (ValueError, msgspec.DecodeError, RecursionError):
         raise damaged from None
     if len(payload.server_key) != 32 or len(payload.secret) != 32 or not payload.hub.startswith("tcp://"):
         raise damaged

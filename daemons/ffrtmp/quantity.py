@@ -24,7 +24,7 @@ _TIME_S = {
     "w": 604_800.0,
 }
 _SIZE_POWERS = "kmgtp"
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
+_PART = re.compile(r"(\d{1,24}(?:\.\d{1,24})?)\s*([a-zA-Z]*)\s*")  # longer ones are no lengths or sizes
 
 
 def parse_duration_s(text: str) -> float:

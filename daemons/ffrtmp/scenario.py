@@ -42,7 +42,7 @@ CONTAINERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "ogg": (frozenset(), frozenset({"opus", "flac", "copy"})),
 }
 
-_BITRATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kMG]?)(?:bit/s|bps)?\s*")
+_BITRATE = re.compile(r"\s*(\d{1,12}(?:\.\d{1,12})?)\s*([kMG]?)(?:bit/s|bps)?\s*")
 _BITRATE_FACTOR = {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
 
 
@@ -126,7 +126,7 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise _wrong(path, error.strerror or "cannot be read") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of a number of 5000 digits, of brackets in brackets
         raise _wrong(path, str(error)) from error
 
 

@@ -189,6 +189,8 @@ def _number(value: object) -> float:
         return float(value)
     except ValueError:
         raise ValueError(f'"{value}" is not a number') from None
+    except OverflowError:  # TOML has numbers of any length
+        raise ValueError("a number beyond all bounds") from None
 
 
 def _whole(value: object) -> int:

@@ -28,13 +28,14 @@ Decoding raises `msgspec.ValidationError` or `msgspec.DecodeError` for anything 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from ffrtmp.spec import Fingerprint, JobSpec, Progress, Results
 
+T = TypeVar("T")
 PROTOCOL = 1
 OLDEST_PROTOCOL = 1  # neighbours one version apart work together
 MAX_FRAME_BYTES = 1 << 20
@@ -444,9 +445,17 @@ def encode(message: Message) -> bytes:
 
 def decode_from_agent(frame: bytes) -> FromAgent:
     """A message of an agent; raises msgspec.DecodeError (ValidationError is one) for anything else."""
-    return _from_agent.decode(frame)
+    return _decoded(_from_agent, frame)
 
 
 def decode_from_master(frame: bytes) -> FromMaster:
     """A message of the master; raises msgspec.DecodeError for anything else."""
-    return _from_master.decode(frame)
+    return _decoded(_from_master, frame)
+
+
+def _decoded(decoder: msgspec.msgpack.Decoder[T], frame: bytes) -> T:
+    """msgspec lets two more kinds of errors out: for text that is no UTF-8, and for a frame that is nested too deeply."""
+    try:
+        return decoder.decode(frame)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from None

@@ -212,7 +212,7 @@ class AttemptDir:
         try:
             found = msgspec.json.decode(self.read(name, limit, own=own), type=kind)
             msgspec.msgpack.encode(found)  # JSON knows numbers that no message can hold
-        except (msgspec.DecodeError, RecursionError, OverflowError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError):
             return None
         return found
 

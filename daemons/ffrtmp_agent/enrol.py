@@ -70,7 +70,7 @@ def enrol_beside(
         if status != http.client.CREATED:
             raise _refusal(status, msgspec.json.decode(body, type=Problem))
         answer = msgspec.json.decode(body, type=Enrollment)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         what = f"what answers at {socket_path} is no ffrtmp-master (status {status}, {error})"
         raise FarmError(what, code=Exit.NO_MASTER) from error
     before = state.identity()

@@ -49,7 +49,7 @@ def read(path: Path) -> JobFile:
         return msgspec.json.decode(path.read_bytes(), type=JobFile)
     except OSError as error:
         raise FarmError(f"cannot read {path}: {error.strerror}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FarmError(f"{path} is no job file: {error}") from error
 
 

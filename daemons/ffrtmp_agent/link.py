@@ -175,7 +175,7 @@ class Link:
             try:
                 (frame,) = frames
                 messages.append(wire.decode_from_master(frame))
-            except (ValueError, msgspec.DecodeError, RecursionError):
+            except (ValueError, msgspec.DecodeError):
                 self.undecodable += 1
         self._look_for_more()
         return messages

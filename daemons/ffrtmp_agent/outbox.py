@@ -50,7 +50,7 @@ class Outbox:
                 continue
             try:
                 found[path.name] = _DECODER.decode(path.read_bytes())
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 log.error("outbox item %s cannot be read and is set aside: %s", path.name, error)
                 path.rename(path.with_name(f"{path.name}~damaged"))
         return found

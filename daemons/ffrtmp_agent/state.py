@@ -116,7 +116,7 @@ class StateFolder:
             return None
         except OSError as error:
             raise FarmError(f"cannot read {path}: {error.strerror}", code=Exit.CONFIG) from error
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             hint = f"remove {path}; if the master then refuses this node, see `ffrtmpctl nodes accept`"
             raise FarmError(f"{path} is damaged: {error}", hint=hint, code=Exit.CONFIG) from error
 

@@ -242,7 +242,7 @@ class Hub:
             return self._complaints.note("a message under a claimed routing id was dropped", key)
         try:
             message = wire.decode_from_agent(body.bytes)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except msgspec.DecodeError as error:
             return self._complaints.note("a frame that is no message was dropped", f"{error} (key {key})")
         if not self._may_say(key, message):
             kind = "a message that its key may not say was dropped"

@@ -11,6 +11,7 @@ import math
 from msgspec import Struct
 
 from ffrtmp import wire
+from ffrtmp.farm.job import Priority, Queue
 from ffrtmp.spec import Fingerprint
 
 WHOLE_MOST = 1 << 62  # what the store can hold, with room for sums
@@ -20,6 +21,8 @@ LIST_MOST = 10_000
 OFFERS_MOST = 500  # roots, encoders, protocols, ... that one node announces, of each
 NAME_MOST = 255  # characters of what is a name or an address
 DIGEST_MOST = 128
+QUEUES = frozenset(queue.label for queue in Queue)
+PRIORITIES = frozenset(priority.label for priority in Priority)
 _ID_MOST = 64
 
 
@@ -29,6 +32,8 @@ def offence(message: wire.FromAgent, labels_max: int) -> str:
         return "a place that no log has"
     if not 1 <= getattr(message, "attempt", 1) <= ATTEMPTS_MOST or len(getattr(message, "uuid", "")) > _ID_MOST:
         return "an attempt that cannot be"
+    if isinstance(message, wire.AdoptionOffer) and not (message.queue in QUEUES and message.priority in PRIORITIES):
+        return "a queue or priority that there is not"
     told = getattr(message, "capacity", None)
     if told is not None and (reason := _too_much(told, labels_max)):
         return reason

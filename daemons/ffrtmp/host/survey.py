@@ -157,7 +157,7 @@ def read_cache(cache: Path) -> Survey | None:
     """The survey of last time, or None where there is none that can be read."""
     try:
         found = msgspec.json.decode(cache.read_bytes(), type=Survey)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return found if found.format == _FORMAT else None
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-from fractions import Fraction
 
 import msgspec
 from msgspec import Struct, field
@@ -16,7 +15,11 @@ from ffrtmp.errors import FarmError
 from ffrtmp.spec import Pattern
 from ffrtmp_agent.media.sources import input_options, is_url, url_of
 
-_CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+# What ffprobe writes of a stranger's file may be any number; what is read of it has a bound.
+_CLOCK = re.compile(r"([0-9]{1,8}):([0-9]{2}):([0-9]{2}(?:\.[0-9]{1,12})?)")
+_RATE = re.compile(r"([0-9]{1,12})/([0-9]{1,12})")
+_WHOLE = re.compile(r"[0-9]{1,18}")
+_LONGEST_S = 1e12
 _GUESSED = "Estimating duration from bitrate"
 
 
@@ -90,9 +93,14 @@ def probe(source: str, *, timeout_s: float | None = None) -> Media:
     said = done.stderr.decode("utf-8", "replace")
     if done.returncode != 0:
         raise FarmError((said.strip().splitlines() or ["ffprobe failed and said nothing"])[-1])
+    return understood(done.stdout, said)
+
+
+def understood(answer: bytes, said: str) -> Media:
+    """What ffprobe answered, `said` being what it complained of; raises FarmError where it is no answer."""
     try:
-        media = msgspec.json.decode(done.stdout, type=Media)
-    except msgspec.DecodeError as error:
+        media = msgspec.json.decode(answer, type=Media)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FarmError(f"ffprobe's answer is not understood: {error}") from error
     return msgspec.structs.replace(media, guessed=_GUESSED in said)
 
@@ -118,19 +126,21 @@ def demuxed_s(source: str) -> float:
 
 def size_bytes(media: Media, source: str) -> int | None:
     """Of a source; a URL's as its server told it."""
-    return None if is_url(source) and not media.format.size.isdigit() else int(media.format.size or 0)
+    told = media.format.size
+    if _WHOLE.fullmatch(told):
+        return int(told)
+    return None if is_url(source) else 0
 
 
 def frame_rate(stream: Stream) -> float:
     """Pictures a second, 0 where it is not known."""
-    try:
-        return float(Fraction(stream.avg_frame_rate))
-    except (ValueError, ZeroDivisionError):
-        return 0.0
+    told = _RATE.fullmatch(stream.avg_frame_rate)
+    return int(told[1]) / int(told[2]) if told and int(told[2]) else 0.0
 
 
 def _seconds(text: str) -> float:
     try:
-        return max(0.0, float(text))
+        seconds = float(text)
     except ValueError:
         return 0.0
+    return seconds if 0 <= seconds <= _LONGEST_S else 0.0

@@ -121,7 +121,7 @@ def _with_engine(results: Results, folder: Path, *, counts_frames: bool) -> Resu
     """What the engine's run is known by: its time, as the guard counted it, and the frames that it said it made."""
     try:
         encode_s = msgspec.json.decode((folder / "state").read_bytes(), type=State).encode_s or None
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         encode_s = None
     last = progress.read(folder / "progress", 0.0) if counts_frames else None
     frames = None if last is None else last.frames

@@ -49,7 +49,7 @@ class NumbersFile:
             return msgspec.json.decode(self.path.read_bytes(), type=HighWater)
         except FileNotFoundError:
             return None
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 
     def exists(self) -> bool:
