@@ -249,10 +249,13 @@ class Cycle:
         """Forget a slice of the jobs that ended `retention_s` ago; whether there may be more."""
         before_s = self.clocks.wall_s() - retention_s
         try:
-            return await self.shell.on_disk(lambda: self.store.retire(before_s)) > 0
+            retired = await self.shell.on_disk(lambda: self.store.retire(before_s))
         except StoreRefused as error:
             log.warning("old jobs cannot be retired: %s", error)
             return False
+        if retired:
+            self.board.forget_owners()
+        return retired > 0
 
 
 _LEVELS = {State.FAILED: logging.WARNING, State.TIMED_OUT: logging.WARNING}

@@ -254,6 +254,10 @@ class Switchboard:
                 del self._owners[next(iter(self._owners))]
         return owner[0] if owner[1] == node else None
 
+    def forget_owners(self) -> None:
+        """Jobs were retired: what comes of their logs has no place any more, and its sender is to be done with it."""
+        self._owners.clear()
+
     def _look_up(self, uuid: str, attempt: int) -> tuple[int, str] | None:
         world = self.turns.farm.world
         key = world.by_identity.get((uuid, attempt))

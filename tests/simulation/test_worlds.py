@@ -35,6 +35,10 @@ def test_p1_to_p11_hold_in_worlds_where_everything_goes_wrong(place: tuple[Path,
     assert broken == {}
 
 
+def test_a_node_is_done_with_the_log_of_a_job_that_was_retired(place: tuple[Path, Path]) -> None:
+    assert many.one(30259, *place).broken == ""
+
+
 def test_a_seed_tells_the_same_story_to_the_byte_whatever_hashes_are() -> None:
     command = [sys.executable, "-m", "tests.simulation", "--seed", "8"]
     stories = [
