@@ -23,7 +23,7 @@ from ffrtmp_agent.media.progress import parse
 from ffrtmp_agent.shipping import Shipping
 from ffrtmp_agent.staging import farm_of
 from ffrtmp_agent.watching import duration_s
-from ffrtmp_agent.workshop import Refusal, Workshop, first_lease_s
+from ffrtmp_agent.workshop import Refusal, Workshop, clock_s, first_lease_s
 
 KEY = ("u", 1)
 
@@ -115,8 +115,15 @@ def test_the_first_lease_counts_from_the_last_answered_message(kind: str, lease_
 
 
 def test_an_attempt_that_needs_a_lease_has_one_from_the_start(workshop: Workshop) -> None:
-    made = workshop.make(assign(on_disconnect="stop"), wire.Timing(lost_after_s=15.0), 100.0)
-    assert float((made.path / "lease").read_text()) == 115.0
+    answered_s = clock_s()
+    made = workshop.make(assign(on_disconnect="stop"), wire.Timing(lost_after_s=60.0), answered_s)
+    assert float((made.path / "lease").read_text()) == pytest.approx(answered_s + 60.0, abs=1e-3)
+
+
+def test_no_attempt_is_begun_whose_lease_is_over_already(workshop: Workshop) -> None:
+    with pytest.raises(Refusal, match="its lease is over"):
+        workshop.make(assign(on_disconnect="stop"), wire.Timing(lost_after_s=15.0), clock_s() - 15.0)
+    assert list(workshop.folder.iterdir()) == []
 
 
 # ---- claims ----------------------------------------------------------------------------------------------------------
