@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 
 Deed = Callable[[], None]
+A_MOMENT_S = 1e-6
 
 
 class Time:
