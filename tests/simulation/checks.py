@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from farm import oracle
 from farm.invariants import History, check, within_capacity
+from store.mirror import Mirror
 
 from ffrtmp.farm import effects as fx
 from ffrtmp.farm import events as ev
-from ffrtmp.farm.job import TERMINAL, Attempt, Grant, Job, State
-from ffrtmp.farm.node import Node
+from ffrtmp.farm.job import TERMINAL, Attempt, Job, State
 from ffrtmp.spec import Fingerprint
 from ffrtmp_master.rows import Loaded, TurnRows
 from ffrtmp_master.store.reader import Reader
@@ -28,36 +28,6 @@ if TYPE_CHECKING:
 
 class Violated(BaseException):
     """A promise is broken. No `except Exception` of production code may hide it."""
-
-
-class Mirror:
-    """The rows that were on disk after the newest commit."""
-
-    def __init__(self) -> None:
-        self.turn = 0
-        self.jobs: dict[int, Job] = {}
-        self.attempts: dict[tuple[int, int], Attempt] = {}
-        self.grants: dict[int, Grant] = {}
-        self.nodes: dict[str, Node] = {}
-
-    def take(self, turn: TurnRows) -> None:
-        """A turn was written."""
-        self.turn = turn.turn
-        for table, changes in (
-            (self.jobs, turn.changes.jobs),
-            (self.attempts, turn.changes.attempts),
-            (self.grants, turn.changes.grants),
-            (self.nodes, turn.changes.nodes),
-        ):
-            _take(table, changes)
-
-
-def _take(table: Any, changes: Any) -> None:
-    for key, row in changes.items():
-        if row is None:
-            table.pop(key, None)
-        else:
-            table[key] = row
 
 
 class Checks:
@@ -151,12 +121,8 @@ class Checks:
         """A turn is committed, or wrote nothing: memory is as the disk (P10), and all invariants hold."""
         if decision.rows.empty:
             return
-        world, mirror = turns.farm.world, self.mirror
-        for name in ("jobs", "attempts", "grants", "nodes"):
-            ours, rows = getattr(world, name), getattr(mirror, name)
-            self._sure(len(ours) == len(rows), lambda: f"memory and store differ in {name}")  # noqa: B023
-            for key, row in rows.items():
-                self._sure(ours.get(key) == row, lambda: f"{name} {key} is {ours.get(key)}, on disk {row}")  # noqa: B023
+        different = self.mirror.differs(turns.farm.world)
+        self._sure(not different, lambda: different)
         try:
             check(turns.farm, self.history)
         except AssertionError as error:
@@ -182,23 +148,18 @@ class Checks:
         self._sure({g.job for g in loaded.grants} == set(mirror.grants), lambda: "P2: a grant was lost on disk")
         problems = store.verify_history()
         self._sure(not problems, lambda: f"P10: {problems}")
-        _reload(mirror, loaded)
+        mirror.reload(loaded)
 
     def begun(self, farm: Farm) -> None:
         """A master has taken over what it found; waits count anew, which the disk need not know."""
-        world, mirror = farm.world, self.mirror
-        mirror.jobs = {key: world.jobs[key] for key in world.jobs}
-        mirror.attempts = {key: world.attempts[key] for key in world.attempts}
-        mirror.grants = {key: world.grants[key] for key in world.grants}
-        mirror.nodes = {key: world.nodes[key] for key in world.nodes}
+        self.mirror.begun(farm.world)
 
     def _put_back(self, loaded: Loaded) -> None:
         """A backup stands in the place of the store: the past is what it tells."""
         self.world.put_back = False
         self.restored += 1
         self.mirror = Mirror()
-        _reload(self.mirror, loaded)
-        self.mirror.turn = loaded.turn
+        self.mirror.reload(loaded)
         reader = self.world.master.reader
         self.history.states = {}
         self.ended = {}
@@ -271,11 +232,3 @@ class Checks:
     def _output_of(self, uuid: str, state: State, *, live: bool) -> None:
         if state is State.COMPLETED and not live and not self.restored:
             self._sure(uuid in self.published, lambda: f"P3: {uuid} is completed, and nobody published it")
-
-
-def _reload(mirror: Mirror, loaded: Loaded) -> None:
-    mirror.turn = loaded.turn
-    mirror.jobs = {job.number: job for job in loaded.jobs}
-    mirror.attempts = {attempt.id: attempt for attempt in loaded.attempts}
-    mirror.grants = {grant.job: grant for grant in loaded.grants}
-    mirror.nodes = {node.name: node for node in loaded.nodes}
