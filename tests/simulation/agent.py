@@ -410,6 +410,7 @@ class Agent:
                 directory.intent = False
                 return self._then(lambda: self._instead(directory, there))
             self.world.checks.rename(self.host, directory, there)
+            self.world.time.event()
             root.rename(directory.staged, directory.path, directory.print)
             root.staging.pop(directory.staged)
             self._task(sync)

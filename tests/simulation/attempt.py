@@ -79,6 +79,7 @@ class Engine:
 
     def start(self) -> None:
         """Begin, or go on."""
+        self.time.event()
         self.state, self.since_s = "running", self.time.now_s
         self._round += 1
         number = self._round
@@ -100,6 +101,7 @@ class Engine:
         """No process is left."""
         if self.state == "ended":
             return
+        self.time.event()
         self.done_s = self.worked_s
         self.state = "ended"
         self._round += 1

@@ -17,6 +17,7 @@ class Time:
         self.seed = seed
         self.now_s = 0.0
         self.steps = 0
+        self.events = 0
         self._next: list[tuple[float, int, Deed]] = []
         self._number = 0
 
@@ -28,6 +29,10 @@ class Time:
         """Do this in so many seconds."""
         self._number += 1
         heapq.heappush(self._next, (self.now_s + max(0.0, seconds), self._number, deed))
+
+    def event(self) -> None:
+        """Something was done to the world, or somebody handled a message: what the size of a world is told in."""
+        self.events += 1
 
     def run(self, until_s: float, after_each: Deed) -> None:
         """Let happen what is due until then."""

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from simulation import many
+from simulation import many, record
 
 from ffrtmp.farm.job import TRANSITIONS
 
@@ -27,7 +27,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="CORES", help="on so many cores (all)")
     parser.add_argument("--record", type=Path, metavar="FILE", help="write down what was done, and go on from there")
     parser.add_argument("--coverage", action="store_true", help="which branches of the rules and the turns were taken")
+    parser.add_argument(
+        "--tally", type=Path, metavar="FILE", help="what a record comes to, as rows for docs/simulation.md"
+    )
     asked = parser.parse_args(argv)
+    if asked.tally is not None:
+        print("\n".join(record.tally(record.read(asked.tally))))
+        return 0
     if asked.seed is not None:
         return _tell(asked.seed, shorten=asked.shorten)
     first = random.SystemRandom().randrange(1 << 31) if asked.first is None else asked.first
@@ -42,23 +48,21 @@ def _tell(seed: int, *, shorten: bool) -> int:
     return 1 if world.broken else 0
 
 
-def _run(first: int, count: int, jobs: int, record: Path | None) -> int:
+def _run(first: int, count: int, jobs: int, path: Path | None) -> int:
     print(f"worlds {first} to {first + count - 1} on {jobs} cores", flush=True)
     began_s = time.monotonic()
-    total, failed, steps, worlds, cpu_s = Counter[str](), {}, 0, 0, 0.0
-    for part in many.many(first, count, jobs, record):
-        worlds += part.count
-        steps += part.steps
-        cpu_s += part.took_s
-        total.update(part.counts)
+    parts: list[record.Part] = []
+    failed: dict[str, str] = {}
+    for part in many.many(first, count, jobs, path):
+        parts.append(part)
         for seed, what in part.failed.items():
             print(f"seed {seed}: {what}", flush=True)
         failed.update(part.failed)
         if sys.stderr.isatty():
+            worlds = sum(each.count for each in parts)
             print(f"{worlds} of {count}, {len(failed)} failed", end="\r", file=sys.stderr, flush=True)
-    tell_counts(total)
-    rate = 60.0 * worlds / cpu_s if cpu_s else 0.0
-    print(f"{worlds} worlds, {steps} steps, {time.monotonic() - began_s:.0f} s, {rate:.0f} worlds a minute on a core")
+    tell_counts(record.summed(parts))
+    _tell_rate(parts, time.monotonic() - began_s)
     if not failed:
         print("all promises held")
         return 0
@@ -69,6 +73,18 @@ def _run(first: int, count: int, jobs: int, record: Path | None) -> int:
     print("\n".join((world.story or [])[-STORY_LINES:]))
     print(f"again: python -m tests.simulation --seed {seed}")
     return 1
+
+
+def _tell_rate(parts: list[record.Part], took_s: float) -> None:
+    """What was done in how much time of a CPU: the clock on the wall tells what else the machine did."""
+    worlds, cpu_s = sum(part.count for part in parts), sum(part.cpu_s for part in parts)
+    events, faults = sum(part.events for part in parts), sum(part.faults for part in parts)
+    print(
+        f"{worlds} worlds, {events} events, {faults} faults, {sum(part.steps for part in parts)} steps, {took_s:.0f} s"
+    )
+    if worlds and cpu_s:
+        each = f"{events / worlds:.0f} events and {faults / worlds:.0f} faults in each"
+        print(f"{60.0 * worlds / cpu_s:.0f} worlds a minute of a core's time, {each}")
 
 
 def tell_counts(total: Counter[str]) -> None:

@@ -111,6 +111,7 @@ class Host:
     def start(self) -> None:
         """Start the agent: it finds what is on its disk."""
         if self.agent is None:
+            self.time.event()
             self.refused = None
             self.agent = Agent(self)
             self.agent.begin()
@@ -124,6 +125,7 @@ class Host:
     def kill(self) -> None:
         """The agent is gone; engines go on."""
         if self.agent is not None:
+            self.time.event()
             self.world.network.close(self.agent.link)
             self.agent = None
             self._agents_backlog.clear()

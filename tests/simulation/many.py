@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import multiprocessing
 import shutil
@@ -12,27 +11,15 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from simulation import record
 from simulation.disk import simulated
 from simulation.nemesis import Act
+from simulation.record import Part, stamped
 from simulation.world import World, story, template
 
-PART = 50
 SHORTEN_S = 20.0
-
-
-@dataclass
-class Part:
-    """The outcome of a row of seeds."""
-
-    first: int
-    count: int
-    failed: dict[str, str] = field(default_factory=dict)  # seed -> what went wrong
-    steps: int = 0
-    took_s: float = 0.0
-    counts: dict[str, int] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -61,11 +48,11 @@ def one(seed: int, base: Path, made: Path, acts: Sequence[Act] | None = None, *,
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def part(first: int, count: int) -> Part:
+def part(first: int, count: int, commit: str = "") -> Part:
     """The worlds of these seeds, one after the other."""
-    done = Part(first, count)
+    done = stamped(Part(first, count, commit=commit))
     counts: Counter[str] = Counter()
-    began_s = time.monotonic()
+    began_s = time.process_time()
     with a_place() as (base, made):
         for seed in range(first, first + count):
             try:
@@ -74,44 +61,37 @@ def part(first: int, count: int) -> Part:
                 done.failed[str(seed)] = traceback.format_exc()
                 continue
             done.steps += world.time.steps
+            done.events += world.time.events
             counts.update(world.counts)
             if world.broken:
                 done.failed[str(seed)] = world.broken
-    done.took_s = round(time.monotonic() - began_s, 3)
+    done.cpu_s = round(time.process_time() - began_s, 3)
     done.counts = dict(counts)
     return done
 
 
-def _part(row: tuple[int, int]) -> Part:
+def _part(row: tuple[int, int, str]) -> Part:
     return part(*row)
 
 
-def many(first: int, count: int, jobs: int, record: Path | None) -> Iterator[Part]:
-    """All worlds from `first` on; those that the record has are not run again."""
-    known = _known(record)
-    rows = [(start, min(PART, first + count - start)) for start in range(first, first + count, PART)]
-    yield from (known[row] for row in rows if row in known)
-    left = [row for row in rows if row not in known]
+def many(first: int, count: int, jobs: int, path: Path | None) -> Iterator[Part]:
+    """All worlds from `first` on; those that the record at `path` has, of whatever commit, are not run again."""
+    known = record.within(record.read(path), first, count) if path is not None else []
+    yield from known
+    commit = record.commit()
+    rows = [(*row, commit) for row in record.left(first, count, known, jobs)]
     if jobs == 1:
-        fresh: Iterator[Part] = map(_part, left)
-        yield from _recorded(fresh, record)
+        fresh: Iterator[Part] = map(_part, rows)
+        yield from _recorded(fresh, path)
         return
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from _recorded(pool.imap_unordered(_part, left), record)
+        yield from _recorded(pool.imap_unordered(_part, rows), path)
 
 
-def _known(record: Path | None) -> dict[tuple[int, int], Part]:
-    if record is None or not record.exists():
-        return {}
-    parts = [Part(**json.loads(line)) for line in record.read_text().splitlines()]
-    return {(each.first, each.count): each for each in parts}
-
-
-def _recorded(parts: Iterator[Part], record: Path | None) -> Iterator[Part]:
+def _recorded(parts: Iterator[Part], path: Path | None) -> Iterator[Part]:
     for each in parts:
-        if record is not None:
-            with record.open("a") as file:
-                file.write(json.dumps(asdict(each)) + "\n")
+        if path is not None:
+            record.append(path, each)
         yield each
 
 

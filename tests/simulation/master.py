@@ -133,6 +133,7 @@ class Master:
             return
         store.checks = self.world.checks
         self.lives += 1
+        self.time.event()
         self.reader = store.reader()
         self._assemble(store)
 
@@ -244,6 +245,7 @@ class Master:
 
     def committed(self) -> None:
         """A commit is on disk, and nobody has been told."""
+        self.time.event()
         if self.doom[0] == "committed":
             self._step("committed")
 
@@ -275,6 +277,7 @@ class Master:
 
     def _close(self, *, clean: bool) -> None:
         assert self.process is not None
+        self.time.event()
         self.process.end()
         self.process = None
         self.doom = ("", 0)
@@ -300,6 +303,7 @@ class Master:
     def audit(self, work: Callable[[], Any]) -> None:
         """Run code of the API."""
         if self.process is not None:
+            self.time.event()
             self.process.enter(partial(_ignore, work))
 
 

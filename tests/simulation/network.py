@@ -177,7 +177,9 @@ class Network:
             if self.listening and connection in self._known and (whole or late or self.chance.random() < 0.5):
                 if not whole:
                     self.count("frame of an old connection")
+                self.time.event()
                 self.to_master(connection, link.key, wire.decode_from_agent(frame))
             return
         if whole and not link.closed:
+            self.time.event()
             link.hear(wire.decode_from_master(frame))

@@ -140,7 +140,7 @@ class World:
         try:
             self._begin()
             for act in self.acts:
-                self.time.after(act.at_s + 3.0, lambda act=act: nemesis.perform(self, act))
+                self.time.after(act.at_s + 3.0, lambda act=act: self._act(act))
             self.time.run(self.storm_s + 4.0, self._bound)
             self._peace()
             self.checks.at_the_end()
@@ -152,6 +152,10 @@ class World:
             self.over = True
             self.master.close()
         return ""
+
+    def _act(self, act: Act) -> None:
+        self.time.event()
+        nemesis.perform(self, act)
 
     def _begin(self) -> None:
         self.master.start()
