@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from simulation import logs
 from simulation.attempt import BROKEN, Directory, Engine, fate
 from simulation.clock import A_MOMENT_S
 from simulation.network import Link
@@ -135,8 +136,9 @@ class Agent:
             if directory is None:
                 self.shipping.forget(key)
                 continue
-            size = directory.log_bytes
-            read = [(offset, b"x" * (size - offset))] if size > offset else []
+            if directory.engine is not None:
+                directory.engine.write()
+            read = logs.read(directory, self.host.name, self.world.log_max_bytes, offset)
             chunk = self.shipping.chunk(key, self.session.number, read, now_s)
             if chunk is not None:
                 self.world.network.say(self.link, chunk)
@@ -245,7 +247,7 @@ class Agent:
     def _draft(self, assign: wire.Assign) -> tuple[str, wire.Failure | None] | None:
         """The staging folder, and a directory that is not whole yet."""
         key = (assign.uuid, assign.attempt)
-        directory = Directory(assign, f"{assign.job}.{assign.attempt}")
+        directory = Directory(assign, f"{assign.job}.{assign.attempt}", epoch=self.world.checks.restored)
         root = self.host.root(directory)
         if root.outputs.get(directory.path) is not None and not assign.spec.overwrite and not assign.granted:
             return EXISTS.line, EXISTS
@@ -376,7 +378,9 @@ class Agent:
         self.dirs.pop(key, None)
 
         def first() -> Callable[[], None]:
-            self.folder.dirs.pop(key, None)
+            directory = self.folder.dirs.pop(key, None)
+            if directory is not None:
+                self.world.logs.gone(self.host, directory)
             return lambda: None
 
         def last() -> Callable[[], None]:

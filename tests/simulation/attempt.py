@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 from simulation.clock import Time
+from simulation.logs import BYTES_PER_S
 
 from ffrtmp import wire
 from ffrtmp.spec import Fingerprint, Progress
@@ -29,6 +30,8 @@ class Directory:
     outcome: str = ""
     failure: wire.Failure | None = None
     log_bytes: int = 0
+    log_cut: bool = False  # the host's power went, and took the end of the log with it
+    epoch: int = 0  # how often the master had been put back when this was made
     lease_s: float | None = None  # on the host's clock
     engine: Engine | None = None
 
@@ -107,7 +110,12 @@ class Engine:
         self._round += 1
         self.directory.outcome = outcome
         self.directory.failure = {"failed": BROKEN, "wrong": WRONG, "late": LATE}.get(outcome)
-        self.directory.log_bytes = max(self.directory.log_bytes, int(100 * self.done_s) + 10)
+        self.directory.log_bytes = max(self.directory.log_bytes, int(BYTES_PER_S * self.done_s) + 10)
+
+    def write(self) -> None:
+        """Its log is as long as it has worked by now."""
+        if self.state != "ended":
+            self.directory.log_bytes = max(self.directory.log_bytes, int(BYTES_PER_S * self.worked_s))
 
     @property
     def worked_s(self) -> float:

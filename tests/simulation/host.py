@@ -139,12 +139,16 @@ class Host:
         self._clock_from = (self.time.now_s, self.chance.uniform(3.0, 30.0))
         for directory in self.folder.dirs.values():
             engine, directory.engine = directory.engine, None
+            if engine is not None:
+                engine.write()
             if engine is not None and engine.state != "ended":
                 engine.state, engine._round = "ended", -1
             elif directory.outcome and self.chance.random() < 0.3:
                 directory.outcome = ""
                 self.world.count("outcome lost with the power")
-            directory.log_bytes = int(directory.log_bytes * self.chance.choice((1.0, 1.0, 0.5)))
+            if self.chance.random() < 0.3:
+                directory.log_bytes //= 2
+                directory.log_cut = True
         own = self.world.media.root(f"local-{self.name}")
         for _ in range(own.power_cut(lambda: self.chance.random() < 0.5)):
             self.world.count("rename lost with the power")

@@ -123,7 +123,10 @@ class Master:
         try:
             lineage = f"{self.chance.getrandbits(64):016x}"
             store = self.store = WatchedStore.open(
-                self.folder / "farm.db", self.folder / "farm.logs", fresh_lineage=lineage
+                self.folder / "farm.db",
+                self.folder / "farm.logs",
+                log_max_bytes=self.world.log_max_bytes,
+                fresh_lineage=lineage,
             )
         except (FarmError, StoreRefused, StoreBroken) as error:
             if not self.full:

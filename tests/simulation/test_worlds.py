@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import apsw
@@ -18,7 +19,7 @@ from simulation.network import Network, Weather
 
 from ffrtmp import wire
 from ffrtmp.farm import publish
-from ffrtmp_master.store import turns
+from ffrtmp_master.store import logs, turns
 
 HERE = Path(__file__).resolve().parents[2]
 WORLDS = 25
@@ -65,6 +66,14 @@ def test_a_master_that_grants_to_everybody_is_found_out(
 def test_a_store_that_forgets_grants_is_found_out(place: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "_write_grants", lambda _connection, _turn: None)
     assert "P2" in _until_broken(place)
+
+
+def test_a_store_that_takes_log_chunks_whose_forerunner_was_lost_is_found_out(
+    place: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = logs._append
+    monkeypatch.setattr(logs, "_append", lambda at, chunk, most: whole(at, replace(chunk, after=0), most))
+    assert "the log of" in _until_broken(place)
 
 
 def test_a_power_cut_takes_what_was_not_synced_and_nothing_else(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from simulation import nemesis
 from simulation.checks import Checks, Violated
 from simulation.clock import Time
 from simulation.host import Host, StateFolder, roots
+from simulation.logs import Logs
 from simulation.master import Master
 from simulation.media import Media
 from simulation.nemesis import Act
@@ -55,10 +56,12 @@ class World:
         self.put_back = False
         self.trouble = 0.0
         self.fails = self.chance.choice((0.0, 0.1, 0.4))
+        self.log_max_bytes = self.chance.choice((400, 3000, 16 << 20))
         self.rules, self.timing = self._times()
         self.media = Media()
         self.network = Network(self.time, self.time.chance("network"), Weather(), self.count)
         self.checks = Checks(self)
+        self.logs = Logs(self)
         self.users = Users(self)
         self.master = Master(self)
         self.hosts: dict[str, Host] = {}
@@ -144,6 +147,7 @@ class World:
             self.time.run(self.storm_s + 4.0, self._bound)
             self._peace()
             self.checks.at_the_end()
+            self.logs.at_the_end()
         except Violated as broken:
             what = str(broken)
             self.tell(lambda: f"BROKEN: {what}")
