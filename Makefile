@@ -64,7 +64,7 @@ test-faults: $(INSTALLED) media ## kill every program at every step of a job's l
 mutants: $(INSTALLED) ## break the rules one small way at a time for SECONDS=600; goes on where it was
 	@test -x build/mutants/venv/bin/cosmic-ray || $(PYTHON) -m venv build/mutants/venv
 	@$(subst $(BIN),build/mutants/venv/bin,$(PIP)) --require-hashes -r requirements/mutants.txt
-	@build/mutants/venv/bin/python tools/mutants.py --seconds $(SECONDS)
+	@build/mutants/venv/bin/python tools/mutants.py --seconds $(SECONDS) $(ARGS)
 
 chaos: $(INSTALLED) media ## a farm on a network that breaks, as root: CHAOS=short or full, CHAOS_SEED=N repeats
 	@tools/need.sh strace=strace mkfs.ext4=e2fsprogs mount=mount faketime=faketime

@@ -2,15 +2,16 @@
 
     make mutants                    # goes on where it was, for SECONDS=600, and reports
     make mutants SECONDS=0          # reports alone
+    make mutants ARGS=--again       # tests once more what has survived, after tests were added
 
-Each mutant is one change of one place: a comparison turned round, a number one off, a condition denied. It is made in a
-copy of the tree, the tests run there, and a mutant that they pass with has *survived*: either nobody tests that line, or
-the change means the same. Results are kept one a line in build/mutants/results.jsonl under the digest of their module, so
-a run can be stopped at any time and a module that has not changed need not be done again. They are done in an order drawn
-from the seed: what is done so far is a fair sample of all.
+Each mutant (mutant_places.py says which there are) is one change of one place: a comparison turned round, a number one off, a
+condition denied. Tests run with it in a copy of the tree (mutant_tests.py), and a mutant that they pass with has *survived*:
+either nobody tests that line, or the change means the same. A mutant is shown only to tests that call the changed function,
+and first to those that noticed most of its neighbours for the least time. Worlds of the simulator are one more test.
 
-Left out are places where a change cannot change what the program does: annotations, and `frozen` and `slots` of
-dataclasses, which bind those who write the code and not those who run it.
+Results are kept one a line in build/mutants/results.jsonl under the digest of their module, so a run can be stopped at any
+time and a module that has not changed need not be done again. They are done in an order drawn from the seed: what is done so
+far is a fair sample of all.
 
 Run by the Python of build/mutants/venv, which has cosmic-ray; the tests run in the project's own environment.
 """
@@ -18,165 +19,176 @@ Run by the Python of build/mutants/venv, which has cosmic-ray; the tests run in 
 from __future__ import annotations
 
 import argparse
-import ast
-import hashlib
+import difflib
 import json
 import os
 import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from cosmic_ray.ast import ast_nodes, get_ast_from_path
-from cosmic_ray.mutating import mutate_and_test
-from cosmic_ray.plugins import get_operator, operator_names
-from cosmic_ray.work_item import MutationSpec
+from mutant_places import ROOT, Mutant, mutants
 
-ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "mutants"
-RULES = "daemons/ffrtmp/farm"
-# Quick ones first: a mutant that these catch needs no more.
-STAGES = ("tests/farm", "tests/session tests/store/test_turns.py")
-TIMEOUT_S = 120
-BINDING_ONLY = {"frozen", "slots", "kw_only"}
+TESTS = ("tests/farm", "tests/session", "tests/store/test_turns.py")
+WORLDS = ("worlds 0 15",)  # worlds FIRST COUNT of the simulator, in which all promises hold
+SLOW_S = 3.0  # a step that takes so long comes after all others
+# A step that takes this much longer than it should does not end for the change.
+PATIENCE_S, PATIENCE = 3.0, 5.0
+
+Key = tuple[str, str, int]
+Result = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Mutant:
-    """One change. `digest` is of the module that it belongs to, `occurrence` counts the operator's places in it."""
+@dataclass
+class Steps:
+    """What can notice a mutant, what it takes, and what it has noticed so far."""
 
-    module: str
-    digest: str
-    operator: str
-    occurrence: int
-    line: int
-    column: int
+    took_s: dict[str, float]
+    callers: dict[str, set[str]]  # of a function: the steps that call it
+    killed: dict[str, Counter[str]] = field(default_factory=dict)  # by function, and by module
 
-    @property
-    def key(self) -> tuple[str, str, int]:
-        """What it is recorded under."""
-        return (self.digest, self.operator, self.occurrence)
+    def count(self, result: Result) -> None:
+        """Remember which step noticed."""
+        if result["outcome"] == "killed":
+            for of in (_function(result), result["module"]):
+                self.killed.setdefault(of, Counter())[result["by"]] += 1
 
+    def order(self, mutant: Mutant) -> list[tuple[str, float]]:
+        """The steps that a mutant is shown to, with the seconds that each may take."""
+        here, near = (self.killed.get(of, Counter()) for of in (_function(asdict(mutant)), mutant.module))
+        called = self.callers.get(f"{mutant.name} {mutant.function}", set()) if mutant.function else set(self.took_s)
 
-def mutants() -> Iterator[Mutant]:
-    """All of the rules, as cosmic-ray's operators make them."""
-    for path in sorted((ROOT / RULES).glob("*.py")):
-        text = path.read_text()
-        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        deaf = list(_without_effect(ast.parse(text)))
-        tree = get_ast_from_path(path)
-        for name in operator_names():
-            kind = get_operator(name)
-            if kind.arguments():
-                continue
-            places = (place for node in ast_nodes(tree) for place in kind().mutation_positions(node))
-            for occurrence, (start, _end) in enumerate(places):
-                if not any(first <= start < last for first, last in deaf):
-                    yield Mutant(str(path.relative_to(ROOT)), digest, name, occurrence, *start)
+        def worth(step: str) -> tuple[bool, float]:
+            took_s = self.took_s[step]
+            return took_s >= SLOW_S, -(4 * here[step] + near[step] + 0.1) / (took_s + 0.01)
+
+        return [(step, PATIENCE_S + PATIENCE * self.took_s[step]) for step in sorted(called, key=worth)]
 
 
-def _without_effect(tree: ast.Module) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Where a change does nothing, as (first, last) places of (line, column)."""
-    for node in ast.walk(tree):
-        parts: list[ast.AST | None] = []
-        if isinstance(node, ast.AnnAssign | ast.arg):
-            parts = [node.annotation]
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            parts = [node.returns]
-            yield from _between(node)
-        elif isinstance(node, ast.ClassDef):
-            calls = [each for each in node.decorator_list if isinstance(each, ast.Call)]
-            parts = [word for call in calls for word in call.keywords if word.arg in BINDING_ONLY]
-        for part in parts:
-            if part is not None:
-                yield (part.lineno, part.col_offset), (part.end_lineno or 0, part.end_col_offset or 0)  # type: ignore[attr-defined]
+def _function(result: Result) -> str:
+    return f"{result['module']} {result['function']}"
 
 
-def _between(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """The bare star of a signature, which an operator takes for a multiplication."""
-    arguments = function.args
-    if arguments.kwonlyargs and arguments.vararg is None:
-        before: list[ast.expr | ast.arg] = [*arguments.posonlyargs, *arguments.args, *arguments.defaults]
-        ends = [(place.end_lineno or 0, place.end_col_offset or 0) for place in before]
-        last = max([(function.lineno, function.col_offset), *ends])
-        first = arguments.kwonlyargs[0]
-        yield last, (first.lineno, first.col_offset)
+class Server:
+    """The process that runs the tests, in a copy of the tree as it stands."""
+
+    def __init__(self, copy: Path, python: str) -> None:
+        self.copy = copy
+        _copied(copy)
+        environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": "daemons:."}
+        words = [python, "tools/mutant_tests.py", *TESTS]
+        self.process = subprocess.Popen(
+            words, cwd=copy, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def ask(self, request: Result) -> Result:
+        """One request, and the answer to it."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        print(json.dumps(request), file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError("the server of the tests has died")
+        answer: Result = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        """End it, and remove its copy."""
+        self.process.terminate()
+        self.process.wait()
+        shutil.rmtree(self.copy, ignore_errors=True)
+
+    def measured(self) -> Steps:
+        """All steps as they are without a change: they pass, or there is nothing to be learned from them."""
+        found = self.ask({"measure": WORLDS})["found"]
+        broken = [step for step, (passes, _, _) in found.items() if not passes]
+        if broken:
+            raise SystemExit(f"{len(broken)} steps fail without any mutant: {', '.join(broken[:5])}")
+        callers: dict[str, set[str]] = {}
+        for step, (_, _, called) in found.items():
+            for function in called:
+                callers.setdefault(function, set()).add(step)
+        return Steps({step: took_s for step, (_, took_s, _) in found.items()}, callers)
+
+    def test(self, mutant: Mutant, steps: Steps) -> Result:
+        """Whether anything notices."""
+        text = (self.copy / mutant.module).read_text()
+        changed = mutant.source(text)
+        diff = difflib.unified_diff(text.splitlines(), changed.splitlines(), lineterm="", n=0)
+        began_s = time.monotonic()
+        request = {
+            "module": mutant.name,
+            "function": mutant.function,
+            "source": changed,
+            "steps": steps.order(mutant),
+        }
+        answer = self.ask(request)
+        took_s = round(time.monotonic() - began_s, 2)
+        return {**asdict(mutant), "by": "", **answer, "took_s": took_s, "diff": "\n".join(list(diff)[3:])}
 
 
-def test(mutant: Mutant, tests: str) -> tuple[Mutant, str, str]:
-    """Whether the tests notice, in the copy of this process: (mutant, outcome, diff)."""
-    os.chdir(_copy())
-    os.environ["PYTHONPATH"] = "daemons:."
-    spec = MutationSpec(
-        Path(mutant.module),
-        mutant.operator,
-        mutant.occurrence,
-        start_pos=(mutant.line, mutant.column),
-        end_pos=(mutant.line, mutant.column + 1),
-    )
-    diff = ""
-    for stage in STAGES:
-        words = f"{tests} -m pytest -x -q -p no:cacheprovider {stage}"
-        result = mutate_and_test([spec], words, TIMEOUT_S)
-        diff = result.diff or ""
-        if result.test_outcome is None or result.test_outcome.value != "survived":
-            return mutant, result.test_outcome.value if result.test_outcome else "no test", diff
-    return mutant, "survived", diff
+def _copied(copy: Path) -> None:
+    shutil.rmtree(copy, ignore_errors=True)
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout
+    for name in filter(None, names.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, copy / name)
 
 
-def _copy() -> Path:
-    """This process's own copy of the tree, as it stands."""
-    copy = WORK / f"tree-{os.getpid()}"
-    if not copy.exists():
-        names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout
-        for name in filter(None, names.decode().split("\0")):
-            if (ROOT / name).is_file():
-                (copy / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(ROOT / name, copy / name)
-    return copy
-
-
-def run(todo: list[Mutant], results: Path, tests: str, seconds: float, workers: int) -> None:
+def run(todo: list[Mutant], known: Iterable[Result], results: Path, args: argparse.Namespace) -> None:
     """Test mutants until the time is over; each result is written as it comes."""
-    ends_s = time.monotonic() + seconds
-    waiting = iter(todo)
+    ends_s = time.monotonic() + args.seconds
+    servers = [Server(WORK / f"tree-{os.getpid()}-{each}", args.tests_python) for each in range(args.workers)]
+    waiting, lock = iter(todo), threading.Lock()
     try:
-        with ProcessPoolExecutor(workers) as pool, results.open("a") as out:
-            under_way = {pool.submit(test, mutant, tests) for mutant, _ in zip(waiting, range(workers), strict=False)}
-            while under_way:
-                done = {future for future in under_way if future.done()}
-                under_way -= done
-                for future in done:
-                    mutant, outcome, diff = future.result()
-                    print(json.dumps({**asdict(mutant), "outcome": outcome, "diff": diff}), file=out, flush=True)
-                    if time.monotonic() < ends_s and (following := next(waiting, None)):
-                        under_way.add(pool.submit(test, following, tests))
-                time.sleep(0.05)
+        steps = servers[0].measured()
+        for result in known:
+            steps.count(result)
+
+        def work(server: Server) -> None:
+            while time.monotonic() < ends_s:
+                with lock:
+                    mutant = next(waiting, None)
+                if mutant is None:
+                    return
+                result = server.test(mutant, steps)
+                with lock, results.open("a") as out:
+                    steps.count(result)
+                    print(json.dumps(result), file=out, flush=True)
+
+        threads = [threading.Thread(target=work, args=(server,)) for server in servers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     finally:
-        for copy in WORK.glob("tree-*"):
-            shutil.rmtree(copy)
+        for server in servers:
+            server.close()
 
 
-def report(every: list[Mutant], known: dict[tuple[str, str, int], dict[str, str]]) -> None:
+def report(every: list[Mutant], known: dict[Key, Result]) -> None:
     """What is known of the mutants that there are now."""
-    outcomes = Counter(known[mutant.key]["outcome"] for mutant in every if mutant.key in known)
+    found = [known[mutant.key] for mutant in every if mutant.key in known]
+    outcomes = Counter(result["outcome"] for result in found)
+    for result in sorted(found, key=lambda one: (one["module"], one["line"])):
+        if result["outcome"] == "survived":
+            changed = [line for line in result["diff"].splitlines() if line[:1] in "+-"]
+            print(f"{result['module']}:{result['line']} {result['operator'].partition('/')[2]}", *changed, sep="\n    ")
     tested = outcomes["killed"] + outcomes["survived"]
-    for mutant in sorted(every, key=lambda one: (one.module, one.line)):
-        if known.get(mutant.key, {}).get("outcome") == "survived":
-            changed = [
-                line for line in known[mutant.key]["diff"].splitlines() if line[:1] in "+-" and line[:3] != "---"
-            ]
-            print(f"{mutant.module}:{mutant.line}", *(line for line in changed if line[:3] != "+++"), sep="\n    ")
     alive = 100 * outcomes["survived"] / tested if tested else 0.0
-    others = ", ".join(f"{count} {name}" for name, count in outcomes.items() if name not in ("killed", "survived"))
-    print(f"{len(every)} mutants, {sum(outcomes.values())} tested: {outcomes['killed']} killed", end="")
-    print(f", {outcomes['survived']} survived ({alive:.1f} %){', ' + others if others else ''}")
+    worlds = sum(result["outcome"] == "killed" and result["by"] in WORLDS for result in found)
+    slow = sum(result["took_s"] for result in found)
+    print(f"{len(every)} mutants, {len(found)} tested in {slow:.0f} s: {outcomes['killed']} killed", end="")
+    print(f" ({worlds} of them by worlds of the simulator), {outcomes['survived']} survived ({alive:.1f} %)", end="")
+    print(f", {outcomes['incompetent']} no program" if outcomes["incompetent"] else "")
 
 
 def main() -> int:
@@ -185,19 +197,29 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600.0, help="how long to go on; 0 only reports")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=1, help="of the order")
+    parser.add_argument("--again", action="store_true", help="test what has survived once more")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only modules with this in their name")
     parser.add_argument("--tests-python", default=str(ROOT / ".venv" / "bin" / "python"), help="what runs the tests")
     args = parser.parse_args()
+    WORK.mkdir(parents=True, exist_ok=True)
     results = WORK / "results.jsonl"
-    lines = results.read_text().splitlines() if results.exists() else []
-    known = {(one["digest"], one["operator"], one["occurrence"]): one for one in map(json.loads, lines)}
-    every = list(mutants())
-    todo = [mutant for mutant in every if mutant.key not in known]
+    known = _known(results)
+    every = [mutant for mutant in mutants() if args.only in mutant.module]
+    survived = {key for key, result in known.items() if result["outcome"] == "survived"}
+    todo = [one for one in every if one.key not in known or (args.again and one.key in survived)]
     random.Random(args.seed).shuffle(todo)
+    if args.again:
+        todo.sort(key=lambda one: one.key not in survived)
     if args.seconds and todo:
-        run(todo, results, args.tests_python, args.seconds, args.workers)
-        known = {(one["digest"], one["operator"], one["occurrence"]): one for one in map(json.loads, results.open())}
-    report(every, known)
+        run(todo, known.values(), results, args)
+    report(every, _known(results))
     return 0
+
+
+def _known(results: Path) -> dict[Key, Result]:
+    """The newest word on each mutant."""
+    lines = results.read_text().splitlines() if results.exists() else []
+    return {(one["digest"], one["operator"], one["occurrence"]): one for one in map(json.loads, lines) if "by" in one}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,159 @@
+"""Which mutants there are: every change that cosmic-ray's operators can make to the rules, one at a time.
+
+Left out are those that cannot change what the program does, where the text alone shows it:
+
+* annotations, and `frozen`, `slots` and `kw_only` of dataclasses, which bind those who write the code and not those who run it;
+* the decorator of a dataclass that adds no field to the dataclass it is made of: it inherits all that the decorator would make;
+* `==` for `is` (and the other way round) beside None or a member of an enumeration: there is one object of each, and mypy
+  lets nothing be compared with it that could be equal and another;
+* the bare star of a signature, which an operator takes for a multiplication.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator, operator_names
+
+ROOT = Path(__file__).resolve().parent.parent
+RULES = "daemons/ffrtmp/farm"
+BINDING_ONLY = {"frozen", "slots", "kw_only"}
+ENUMERATIONS = {"Enum", "IntEnum", "StrEnum"}
+IDENTITY = frozenset(
+    f"core/ReplaceComparisonOperator_{pair}" for pair in ("Is_Eq", "IsNot_NotEq", "Eq_Is", "NotEq_IsNot")
+)
+DECORATOR = frozenset({"core/RemoveDecorator"})
+
+Place = tuple[int, int]  # line, column
+Deaf = tuple[Place, Place, frozenset[str]]  # from, to, the operators that change nothing there (none: all)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change. `digest` is of the module that it belongs to, `occurrence` counts the operator's places in it."""
+
+    module: str
+    digest: str
+    operator: str
+    occurrence: int
+    line: int
+    column: int
+    function: str  # whose body it is in, as `Class.method`; "" outside of all
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What it is recorded under."""
+        return (self.digest, self.operator, self.occurrence)
+
+    @property
+    def name(self) -> str:
+        """The module's name for import."""
+        return ".".join(Path(self.module).with_suffix("").parts[1:])
+
+    def source(self, text: str) -> str:
+        """The module's text with this change."""
+        changed: str | None = mutate_code(text, get_operator(self.operator)(), self.occurrence)
+        assert changed is not None, f"{self.operator} has no place {self.occurrence} in {self.module}"
+        return changed
+
+
+def mutants() -> Iterator[Mutant]:
+    """All of the rules."""
+    paths = sorted((ROOT / RULES).glob("*.py"))
+    texts = {path: path.read_text() for path in paths}
+    enumerations = {name for text in texts.values() for name in _enumerations(ast.parse(text))}
+    for path, text in texts.items():
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        tree = ast.parse(text)
+        deaf = [*_annotations(tree), *_decorators(tree), *_identities(tree, enumerations)]
+        functions = list(_functions(tree))
+        nodes = list(ast_nodes(get_ast(text)))
+        for name in operator_names():
+            kind = get_operator(name)
+            if kind.arguments():
+                continue
+            places = (place for node in nodes for place in kind().mutation_positions(node))
+            for occurrence, (start, _end) in enumerate(places):
+                if any(first <= start < last and (not those or name in those) for first, last, those in deaf):
+                    continue
+                function = next((known for known, first, last in functions if first <= start < last), "")
+                yield Mutant(str(path.relative_to(ROOT)), digest, name, occurrence, start[0], start[1], function)
+
+
+def _end(node: ast.expr | ast.stmt | ast.arg) -> Place:
+    return node.end_lineno or 0, node.end_col_offset or 0
+
+
+def _start(node: ast.expr | ast.stmt | ast.arg | ast.keyword) -> Place:
+    return node.lineno, node.col_offset
+
+
+def _functions(tree: ast.Module) -> Iterator[tuple[str, Place, Place]]:
+    """The bodies of functions of the module and of methods of its classes."""
+    for node in tree.body:
+        for inner in node.body if isinstance(node, ast.ClassDef) else [node]:
+            if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef):
+                before = f"{node.name}." if isinstance(node, ast.ClassDef) else ""
+                yield before + inner.name, _start(inner.body[0]), _end(inner)
+
+
+def _annotations(tree: ast.Module) -> Iterator[Deaf]:
+    for node in ast.walk(tree):
+        parts: list[ast.expr | ast.keyword | None] = []
+        if isinstance(node, ast.AnnAssign | ast.arg):
+            parts = [node.annotation]
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            parts = [node.returns]
+            yield from _star(node)
+        elif isinstance(node, ast.ClassDef):
+            calls = [each for each in node.decorator_list if isinstance(each, ast.Call)]
+            parts = [word for call in calls for word in call.keywords if word.arg in BINDING_ONLY]
+        for part in parts:
+            if part is not None:
+                yield _start(part), (part.end_lineno or 0, part.end_col_offset or 0), frozenset()
+
+
+def _star(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[Deaf]:
+    arguments = function.args
+    if arguments.kwonlyargs and arguments.vararg is None:
+        before: list[ast.expr | ast.arg] = [*arguments.posonlyargs, *arguments.args, *arguments.defaults]
+        last = max([_start(function), *map(_end, before)])
+        yield last, _start(arguments.kwonlyargs[0]), frozenset()
+
+
+def _decorators(tree: ast.Module) -> Iterator[Deaf]:
+    for node in tree.body:
+        if (
+            isinstance(node, ast.ClassDef)
+            and node.bases
+            and node.decorator_list
+            and all(isinstance(inner, ast.Expr) for inner in node.body)
+            and "dataclass" in ast.dump(node.decorator_list[0])
+        ):
+            line = node.decorator_list[0].lineno
+            yield (line, 0), (line + 1, 0), DECORATOR
+
+
+def _enumerations(tree: ast.Module) -> Iterator[str]:
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and any(isinstance(b, ast.Name) and b.id in ENUMERATIONS for b in node.bases):
+            yield node.name
+
+
+def _identities(tree: ast.Module, enumerations: set[str]) -> Iterator[Deaf]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare) and len(node.comparators) == 1:
+            right = node.comparators[0]
+            member = (
+                isinstance(right, ast.Attribute)
+                and isinstance(right.value, ast.Name)
+                and right.value.id in enumerations
+            )
+            if member or (isinstance(right, ast.Constant) and right.value is None):
+                yield _end(node.left), _start(right), IDENTITY
