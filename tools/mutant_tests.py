@@ -7,9 +7,9 @@ A mutant of a function's body is a fork in which that function gets the changed 
 constant, a decorator) is a fork of a process that has imported what the tests need but for this project, so that the
 changed module is met by an ordinary import.
 
-A request is `{"measure": [more steps]}` or a mutant: `module`, its changed `source`, the `function` that was changed ("" for none),
-and the `steps` that are to notice, in order: names of tests, and `worlds FIRST COUNT` for worlds of the simulator. The answer has
-the `outcome` (killed, survived, incompetent where it cannot even be compiled), and in `by` which step it was killed by.
+A request is `{"measure": [more steps]}` or a mutant: `module`, its changed `source`, the `function` that was changed ("" for
+none), and the `steps` that are to notice, in order: names of tests, and `worlds FIRST COUNT` for worlds of the simulator. The
+answer has the `outcome` (killed, survived, incompetent where it cannot even be compiled), and in `by` the step that noticed.
 A step that takes several times as long as it does without the change has noticed too: most such mutants never end.
 """
 
