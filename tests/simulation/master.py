@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from simulation import disk as disks
+from simulation.numbers import Numbers
 from simulation.process import Killed, Process, Rest, Sleep, Thread, Work, ask
 from simulation.watched import WatchedFarm, WatchedStore, WatchedTurns
 
@@ -38,6 +39,7 @@ T = TypeVar("T")
 AGAIN_S = 1.0
 RETIRE_S = 5.0
 LOGS_S = 0.3
+NUMBERS_BLOCK = 3  # few are reserved at a time, so that it is done often
 
 
 class Shell:
@@ -85,6 +87,7 @@ class Master:
         self.process: Process | None = None
         self.disk = disks.Disk("")
         self.full = False
+        self.numbers = Numbers(world.folder)
         self.slow_s = 0.002
         self.tick_s = 0.25
         self.retention_s = 0.0
@@ -122,14 +125,16 @@ class Master:
         self.disk.full = self.full
         try:
             lineage = f"{self.chance.getrandbits(64):016x}"
-            store = self.store = WatchedStore.open(
-                self.folder / "farm.db",
-                self.folder / "farm.logs",
-                log_max_bytes=self.world.log_max_bytes,
-                fresh_lineage=lineage,
-            )
+            with self.numbering():
+                store = self.store = WatchedStore.open(
+                    self.folder / "farm.db",
+                    self.folder / "farm.logs",
+                    log_max_bytes=self.world.log_max_bytes,
+                    numbers_block=NUMBERS_BLOCK,
+                    fresh_lineage=lineage,
+                )
         except (FarmError, StoreRefused, StoreBroken) as error:
-            if not self.full:
+            if not self.full and not self.numbers.fault:
                 self.world.checks.fail(f"P1: the store cannot be opened: {error}")
             self.world.count("start without room")
             self._again()
@@ -193,6 +198,18 @@ class Master:
 
     def _chance_of_event(self) -> Chance:
         return Chance(self.chance.getrandbits(62) + 1, f"{self.chance.getrandbits(64):016x}", self.chance.random())
+
+    @contextmanager
+    def numbering(self) -> Iterator[None]:
+        """In this block the numbers file may be written, if nothing is in the way."""
+        self.numbers.before(full=self.full)
+        try:
+            yield
+        except (StoreRefused, StoreBroken) as error:
+            if self.numbers.path.name in str(error):
+                self.world.count("numbers file not written")
+            raise
+        self.numbers.after()
 
     async def _loop(self, cycle: Cycle) -> None:
         """As master.py has it."""
@@ -273,6 +290,7 @@ class Master:
         if power:
             self.world.count("master lost power")
             self.disk.cut(self.chance)
+            self.numbers.power_cut(self.chance)
             self._clock_from_s = self.time.now_s - self.chance.uniform(3.0, 30.0)
         for what, times in self.disk.struck.items():
             self.world.count(what, times)

@@ -28,7 +28,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "hosts": ("power cut", "freeze host"),
     "master": ("doom", "doom", "doom", "kill master", "restart master"),
     "master's host": ("master power cut", "doom", "wall clock"),
-    "disk": ("full", "sync fails", "slow disk", "trouble"),
+    "disk": ("full", "sync fails", "slow disk", "trouble", "numbers"),
     "operators": OF_OPERATORS,
     "holds": ("pause", "pause", "pause", "resume", "resume", "kill engine", "part", "cancel"),
     "engines": ("kill engine", "pause", "retry"),
@@ -157,6 +157,16 @@ def _sync_fails(world: World, _chance: random.Random) -> None:
     world.master.disk.fail_sync = True
 
 
+def _numbers(world: World, chance: random.Random) -> None:
+    """The numbers file cannot be written."""
+
+    def over() -> None:
+        world.master.numbers.fault = ""
+
+    world.master.numbers.fault = chance.choice(("full", "broken"))
+    world.time.after(chance.uniform(1.0, 10.0), over)
+
+
 def _slow_disk(world: World, chance: random.Random) -> None:
     def over() -> None:
         world.master.slow_s = 0.002
@@ -219,6 +229,7 @@ _DEEDS: dict[str, Callable[[World, random.Random], None]] = {
     "full": _full,
     "sync fails": _sync_fails,
     "slow disk": _slow_disk,
+    "numbers": _numbers,
     "trouble": _trouble,
     "clone": _clone,
     "snapshot": _snapshot,

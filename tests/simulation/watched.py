@@ -44,5 +44,6 @@ class WatchedStore(Store):
 
     def commit(self, turn: TurnRows) -> None:
         self.checks.commits(turn)
-        super().commit(turn)
+        with self.checks.world.master.numbering():
+            super().commit(turn)
         self.checks.on_disk(turn)

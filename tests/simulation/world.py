@@ -189,6 +189,7 @@ class World:
         self.master.disk.dies_after = -1
         self.master.doom = ("", 0)
         self.master.slow_s = 0.002
+        self.master.numbers.fault = ""
         self.trouble = self.fails = 0.0
         for clone in self.clones:
             clone.kill()

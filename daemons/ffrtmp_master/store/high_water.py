@@ -36,9 +36,10 @@ class HighWater(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NumbersFile:
-    """The side file of one open database."""
+    """The side file of one open database. It reserves `block` numbers at a time."""
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, block: int = BLOCK) -> None:
+        self.block = block
         self.path = database.with_name(database.name + ".numbers.json")
         self._descriptor = -1
         self._now: HighWater | None = None
@@ -79,7 +80,7 @@ class NumbersFile:
     def reserve(self, next_job: int) -> None:
         """Before numbers below `next_job` are committed: make the file cover them."""
         if self._now is not None and next_job > self._now.below:
-            self.write(msgspec.structs.replace(self._now, below=next_job + BLOCK))
+            self.write(msgspec.structs.replace(self._now, below=next_job + self.block))
 
     def note(self, lineage: str, turn: int) -> None:
         """After a commit. Nothing is waited for; the block's guarantee does not rest on it."""

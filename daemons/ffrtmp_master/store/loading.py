@@ -12,7 +12,7 @@ from ffrtmp.farm.node import Node
 from ..rows import Loaded, TicketRow
 from . import codec
 from .database import Database, quick_check, rows
-from .high_water import BLOCK, HighWater, NumbersFile, behind
+from .high_water import HighWater, NumbersFile, behind
 from .turns import leave_lineage
 
 ATTEMPTS_RAISED = 100  # more hand-outs of one job than can have happened since the backup
@@ -33,11 +33,11 @@ def begin(database: Database, numbers: NumbersFile, fresh_lineage: str) -> bool:
         restored = bool(marked) or unreadable or ahead
         restores = (mark.restores if mark is not None else 0) + restored
         if restored:
-            next_job = max(next_job, mark.below if mark is not None else next_job + BLOCK)
+            next_job = max(next_job, mark.below if mark is not None else next_job + numbers.block)
             _branch(connection, marked or fresh_lineage, lineage, turn, next_job, restores)
             lineage = marked or fresh_lineage
         connection.execute("UPDATE meta SET clean = 0, restored = ''")
-    below = next_job + BLOCK if mark is None or restored else max(mark.below, next_job)
+    below = next_job + numbers.block if mark is None or restored else max(mark.below, next_job)
     numbers.write(HighWater(lineage, turn, below, restores))
     return restored
 

@@ -18,7 +18,7 @@ from ..rows import Loaded, StoreBroken, StoreRefused, TurnRows
 from . import history, loading, logs, retention, schema, turns
 from .backup import BackupMade, backup
 from .database import Database, RowsRejected, exclusive, rows
-from .high_water import NumbersFile
+from .high_water import BLOCK, NumbersFile
 from .logs import LogAppend
 from .reader import Reader
 
@@ -59,13 +59,14 @@ class Store:
         logs_path: Path,
         *,
         log_max_bytes: int = LOG_MAX_BYTES,
+        numbers_block: int = BLOCK,
         fresh_lineage: str = "",
     ) -> Store:
         """Open the store, or make a new one; migrates, and looks for damage after an unclean stop.
 
-        `log_max_bytes` bounds each attempt's log; `fresh_lineage` names the history of a new or restored store (empty: from
-        the system's randomness). Raises FarmError: in use, damaged, of a newer ffrtmp, no room; StoreRefused or StoreBroken
-        where the disk fails meanwhile.
+        `log_max_bytes` bounds each attempt's log; `numbers_block` numbers of jobs are reserved at a time; `fresh_lineage`
+        names the history of a new or restored store (empty: from the system's randomness). Raises FarmError: in use, damaged,
+        of a newer ffrtmp, no room; StoreRefused or StoreBroken where the disk fails meanwhile.
         """
         with ExitStack() as stack:
             stack.enter_context(exclusive(path))
@@ -74,7 +75,7 @@ class Store:
             log_database = Database.open(logs_path, schema.LOGS_APPLICATION_ID, schema.LOGS_MIGRATIONS)
             stack.callback(log_database.close)
             loading.check_after_crash(database, log_database)
-            numbers = NumbersFile(path)
+            numbers = NumbersFile(path, numbers_block)
             stack.callback(numbers.close)
             restored = loading.begin(database, numbers, fresh_lineage or secrets.token_hex(8))
             if restored:
