@@ -2,7 +2,8 @@
 
     make mutants                    # goes on where it was, for SECONDS=600, and reports
     make mutants SECONDS=0          # reports alone
-    make mutants ARGS=--again       # tests once more what has survived, after tests were added
+    make mutants ARGS=--quick       # leaves out the stories of test_random.py, which take most of the time of a survivor
+    make mutants ARGS=--again       # tests once more, with all there is, what has survived
 
 Each mutant (mutant_places.py says which there are) is one change of one place: a comparison turned round, a number one off, a
 condition denied. Tests run with it in a copy of the tree (mutant_tests.py), and a mutant that they pass with has *survived*:
@@ -29,7 +30,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from mutant_places import ROOT, Mutant, mutants
 WORK = ROOT / "build" / "mutants"
 TESTS = ("tests/farm", "tests/session", "tests/store/test_turns.py")
 WORLDS = ("worlds 0 15",)  # worlds FIRST COUNT of the simulator, in which all promises hold
+STORIES = "tests/farm/test_random.py"
 SLOW_S = 3.0  # a step that takes so long comes after all others
 # A step that takes this much longer than it should does not end for the change.
 PATIENCE_S, PATIENCE = 3.0, 5.0
@@ -80,11 +82,11 @@ def _function(result: Result) -> str:
 class Server:
     """The process that runs the tests, in a copy of the tree as it stands."""
 
-    def __init__(self, copy: Path, python: str) -> None:
+    def __init__(self, copy: Path, python: str, tests: Sequence[str]) -> None:
         self.copy = copy
         _copied(copy)
         environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": "daemons:."}
-        words = [python, "tools/mutant_tests.py", *TESTS]
+        words = [python, "tools/mutant_tests.py", *tests]
         self.process = subprocess.Popen(
             words, cwd=copy, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -146,7 +148,9 @@ def _copied(copy: Path) -> None:
 def run(todo: list[Mutant], known: Iterable[Result], results: Path, args: argparse.Namespace) -> None:
     """Test mutants until the time is over; each result is written as it comes."""
     ends_s = time.monotonic() + args.seconds
-    servers = [Server(WORK / f"tree-{os.getpid()}-{each}", args.tests_python) for each in range(args.workers)]
+    tests = [*TESTS, f"--ignore={STORIES}"] if args.quick else TESTS
+    copies = [WORK / f"tree-{os.getpid()}-{each}" for each in range(args.workers)]
+    servers = [Server(copy, args.tests_python, tests) for copy in copies]
     waiting, lock = iter(todo), threading.Lock()
     try:
         steps = servers[0].measured()
@@ -197,6 +201,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600.0, help="how long to go on; 0 only reports")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=1, help="of the order")
+    parser.add_argument("--quick", action="store_true", help=f"without {STORIES}")
     parser.add_argument("--again", action="store_true", help="test what has survived once more")
     parser.add_argument("--only", default="", metavar="TEXT", help="only modules with this in their name")
     parser.add_argument("--tests-python", default=str(ROOT / ".venv" / "bin" / "python"), help="what runs the tests")
