@@ -7,7 +7,7 @@ from dataclasses import replace
 from farm.stage import BROKEN, ROOM, Stage, terms
 
 from ffrtmp.farm import events as ev
-from ffrtmp.farm.job import State
+from ffrtmp.farm.job import OnDisconnect, Priority, Queue, State
 from ffrtmp.farm.placement import could_ever
 from ffrtmp.farm.why import why
 
@@ -123,3 +123,158 @@ def test_a_reason_that_many_nodes_share_is_told_once():
         stage.node(name)
     reason = could_ever(stage.world, terms(labels=frozenset({"rare"})).requirements)
     assert reason == "a, b, c, d, e and 2 more: it has no label rare"
+
+
+def test_why_says_how_many_jobs_go_first_and_counts_only_those():
+    stage = Stage()
+    stage.node("a", replace(ROOM, slots=1))
+    stage.submit()
+    high = [stage.submit(terms(priority=Priority.HIGH)) for _ in range(2)]
+    first, _second = stage.submit(), stage.submit()
+    low = stage.submit(terms(priority=Priority.LOW))
+    wide = stage.submit(terms(2000, priority=Priority.LOW))
+    assert "it is the next of its kind and waits for room" in stage.why(high[0])
+    assert "behind 2 jobs of higher rank or earlier arrival" in stage.why(first)
+    assert "behind 4 jobs" in stage.why(low)
+    assert "behind 5 jobs" in stage.why(wide)
+
+
+def test_why_names_the_only_node_that_could_run_a_job_and_says_what_keeps_it():
+    stage = Stage()
+    a, b = stage.node("a", replace(ROOM, labels=frozenset({"rare"}))), stage.node("b")
+    stage.ask(ev.DrainNode(0, "a", True))
+    rare, wide = stage.submit(terms(labels=frozenset({"rare"}))), stage.submit(terms(3000))
+    told = why(stage.world, rare)
+    assert told is not None and told.hint == "ffrtmpctl nodes list"
+    assert told.sentence == "it waits for a, the only node that could run it: it is drained"
+    assert told.nodes == {"a": "it is drained", "b": "it has no label rare"}
+    stage.lose(a, b)
+    assert stage.why(rare).startswith("it waits for a, the only node that could run it: it is lost")
+    assert stage.why(wide).startswith("it waits for one of the 2 nodes that could run it: all of them are lost")
+    b.back()
+    assert stage.where(wide) == "b"
+
+
+def test_why_says_that_a_node_in_contact_has_no_room_and_not_that_others_are_gone():
+    stage = Stage()
+    a = stage.node("a")
+    stage.node("b", replace(ROOM, slots=1))
+    stage.lose(a)
+    stage.submit()
+    job = stage.submit()
+    told = why(stage.world, job)
+    assert (
+        told is not None and told.sentence == "it is the next of its kind and waits for room on a node that can run it"
+    )
+    assert told.nodes == {"a": "it is lost", "b": "its only slot is taken"}
+
+
+def test_why_tells_of_fifty_nodes_and_no_more():
+    stage = Stage()
+    for number in range(51):
+        stage.ask(ev.AddNode(0, f"n{number:02}", f"key-{number}"))
+    job = stage.submit()
+    told = why(stage.world, job)
+    assert told is not None and sorted(told.nodes) == [f"n{number:02}" for number in range(50)]
+    stage.lose(stage.node("z"))
+    told = why(stage.world, stage.submit())
+    assert told is not None and sorted(told.nodes) == [f"n{number:02}" for number in range(50)]
+
+
+def test_why_says_of_a_strict_job_how_long_the_engine_on_a_lost_node_may_run():
+    stage = Stage(lost_after_s=15.0, lease_stop_s=5.0, lease_margin_s=5.0)
+    a, b = stage.node("a"), stage.node("b")
+    job = stage.submit(terms(on_disconnect=OnDisconnect.STOP))
+    b.leave()
+    stage.lose(a)
+    left = stage.job(job).due_s - stage.now_s
+    told = stage.why(job)
+    assert told == f"its engine on a, which was lost, may run for another {left:.0f} s; it starts anew after that"
+    stage.pass_s(40.0)
+    assert stage.state(job) is State.QUEUED and "its engine" not in stage.why(job)
+
+
+def test_why_says_what_a_job_hopes_for_whose_tries_are_spent_while_a_node_is_lost():
+    stage = Stage(doubt_patience_s=600.0)
+    a = stage.node("a")
+    job = stage.submit(terms(max_retries=0))
+    stage.node("b")
+    stage.lose(a)
+    assert stage.where(job) == "b"
+    stage.hosts["b"].fail(job, BROKEN)
+    told = why(stage.world, job)
+    assert told is not None
+    assert told.sentence == (
+        "it is failed in 600 s unless a comes back with an attempt that lives (runtime_error: Conversion failed!)"
+    )
+    assert told.hint == "ffrtmpctl nodes remove a, if that node is gone for good"
+
+
+def test_why_says_what_becomes_of_a_job_that_its_node_took_along():
+    stage = Stage()
+    a = stage.node("a")
+    runs, held, stops = stage.submit(), stage.submit(), stage.submit(terms(queue=Queue.LIVE, live=True))
+    a.obeys = False
+    stage.stop(stops)
+    assert stage.why(stops) == "it is being stopped on a"
+    a.obeys = True
+    stage.pause(held)
+    a.publishes = False
+    a.request(runs)
+    a.say(ev.Goodbye(*a._at()))
+    a.leave()
+    assert "; after that the node counts as lost, and its grant is settled (start the agent of a again" in stage.why(
+        runs
+    )
+    assert stage.why(held).endswith("(ffrtmpctl jobs resume 2)") and "whose agent said goodbye 0 s ago" in stage.why(
+        held
+    )
+    stage.pass_s(70)
+    assert stage.why(runs).startswith("a was lost while it published; that must be settled before anything else runs")
+    assert stage.why(held) == "it is paused by a user on a, which is lost (ffrtmpctl jobs resume 2)"
+    assert stage.why(stops) == (
+        "it is being stopped on a, which is lost (ffrtmpctl nodes remove a, if that node is gone for good)"
+    )
+
+
+def test_why_says_that_a_live_job_is_done_anew_when_its_agent_stays_away():
+    stage = Stage()
+    a = stage.node("a")
+    job = stage.submit(terms(queue=Queue.LIVE, live=True))
+    a.publishes = False
+    a.request(job)
+    assert stage.grant(job) is not None
+    a.say(ev.Goodbye(*a._at()))
+    a.leave()
+    assert "; after that the node counts as lost, and the job is done anew (start" in stage.why(job)
+
+
+def test_why_says_where_each_attempt_of_a_job_that_is_being_canceled_is():
+    stage = Stage()
+    a = stage.node("a")
+    job = stage.submit()
+    b = stage.node("b")
+    stage.lose(a)
+    b.obeys = False
+    stage.cancel(job)
+    told = why(stage.world, job)
+    assert told is not None and told.sentence == "it is being canceled; a, b has not said yet that nothing is left"
+    assert told.nodes == {"a": "not in contact", "b": "in contact"}
+    b.say(ev.Goodbye(*b._at()))
+    told = why(stage.world, job)
+    assert told is not None and told.nodes["b"] == "its agent said goodbye 0 s ago and is given 60 s to be back"
+
+
+def test_why_says_that_a_held_job_has_no_attempt_or_waits_for_its_cores():
+    stage = Stage()
+    a = stage.node("a", replace(ROOM, slots=1))
+    job = stage.submit()
+    stage.pause(job)
+    other = stage.submit()
+    stage.resume(job)
+    assert stage.why(job) == "it was resumed and waits for CPU on a, where its memory is"
+    later = stage.submit()
+    stage.pause(later)
+    assert stage.why(later) == f"it is paused by a user, and no attempt of it is there (ffrtmpctl jobs resume {later})"
+    a.verified(other)
+    assert stage.state(job) is State.RUNNING
