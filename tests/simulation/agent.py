@@ -8,6 +8,7 @@ killed loses its session and what it had asked its disk's thread for; engines go
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from simulation import logs
@@ -44,9 +45,8 @@ class Agent:
         self.chance = host.chance
         self.folder = host.folder
         self.folder.incarnation += 1
-        address = f"10.0.0.{host.name}"
         boot = f"boot {host.boot} of {host.name}"
-        about = About(host.name, address, boot, self.folder.incarnation, wire.Facts(), host.capacity)
+        about = About(host.name, host.address, boot, self.folder.incarnation, wire.Facts(), host.capacity)
         self.session = Session(about, self.folder.seen, host.clock_s)
         self.shipping = Shipping()
         self.link: Link = self._open_link()
@@ -82,6 +82,12 @@ class Agent:
             self.session.found_item(item, message)
         self._look()
         self.round()
+
+    def measured(self, address: str, capacity: wire.Capacity) -> None:
+        """The host is not what it was, as main.py finds out now and then."""
+        if address != self.session.about.address:
+            self.session.say_hello_again()
+        self.session.about = replace(self.session.about, address=address, capacity=capacity)
 
     def _open_link(self) -> Link:
         def hear(message: wire.FromMaster) -> None:

@@ -42,6 +42,7 @@ class Host:
         self.time = world.time
         self.name = name
         self.key = key or name * 40  # 40 characters of Z85, as CURVE keys have
+        self.address = f"10.0.0.{name}"
         self.capacity = capacity
         self.rate = rate  # of its clock
         self.chance: random.Random = world.time.chance(f"host {name}")
@@ -157,6 +158,28 @@ class Host:
         """A snapshot of the state folder is put back, on a host that starts anew."""
         self.power_cut()
         self.folder = folder.copy()
+
+    def reinstall(self, key: str) -> None:
+        """The host is set up anew under the same name: nothing of its agent is left, the media are."""
+        self.power_cut()
+        self.folder, self.key = StateFolder(), key
+        self.after(1.0, self.start)
+
+    def move(self, address: str) -> None:
+        """Its address is another one from now on (empty: its own), as its agent finds out by itself."""
+        address = address or f"10.0.0.{self.name}"
+        agent = self.agent
+        if address != self.address:
+            self.address = address
+            if agent is not None:
+                self.do(lambda: agent.measured(address, self.capacity), agent)
+
+    def offer(self, capacity: wire.Capacity) -> None:
+        """What it offers to jobs is another thing from now on."""
+        self.capacity = capacity
+        agent = self.agent
+        if agent is not None:
+            self.do(lambda: agent.measured(self.address, capacity), agent)
 
     def running(self) -> list[Directory]:
         """The attempts whose engine is there."""

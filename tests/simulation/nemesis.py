@@ -11,16 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+from simulation import strays
 from simulation.host import Host
 from simulation.network import Weather
-from simulation.users import OF_JOBS
+from simulation.plots import PLOTS
+from simulation.users import OF_ENROLMENT, OF_JOBS, capacity
 
 from ffrtmp.farm.job import Queue
 
 if TYPE_CHECKING:
     from simulation.world import World
 
-OF_USERS = (*OF_JOBS, "submit", "submit", "submit", "submit", "live")
+OF_USERS = (*OF_JOBS, "submit", "submit", "submit", "submit", "submit", "live", "why")
 OF_OPERATORS = ("drain", "undrain", "remove", "label", "hold queue", "open queue")
 GROUPS: dict[str, tuple[str, ...]] = {
     "network": ("weather", "part", "half", "break"),
@@ -34,7 +37,16 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "engines": ("kill engine", "pause", "retry"),
     "copies": ("clone", "snapshot", "revert"),
     "backups": ("backup", "restore"),
+    "enrolment": (*OF_ENROLMENT, "reinstall", "offer", "plot removed", "plot address"),
+    "strays": ("stray", "stray", "old hello", "flood"),
+    "liars": ("lie", "lie", "early end", "plot handed out"),
+    "the curious": ("why", "unstorable", "plot waiting", "plot fidget"),
+    "plots of ends": ("plot publishing", "plot publishing", "plot between", "plot handed out", "plot planned end"),
+    "plots of holds": ("plot paused", "plot paused", "plot comes back", "plot crowded"),
+    "plots of losses": ("plot comes back", "plot comes back", "plot publishing", "plot paused"),
+    "plots of backups": ("plot put back", "plot put back", "plot twice adopted"),
 }
+GROUP_ODDS = 0.22  # so that a world has about four groups
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,7 @@ class Act:
 
 def acts(chance: random.Random, storm_s: float) -> list[Act]:
     """What is done in a world, in order of time."""
-    names = [name for name in GROUPS if chance.random() < 0.35]
+    names = [name for name in GROUPS if chance.random() < GROUP_ODDS]
     kinds = [kind for name in names for kind in GROUPS[name]]
     density = chance.choice((0.1, 0.3, 0.6))
     found = [Act(0.0, "submit", chance.getrandbits(32)) for _ in range(chance.choice((1, 2, 4)))]
@@ -68,6 +80,11 @@ def perform(world: World, act: Act) -> None:
         world.users.submit(chance, act.kind if act.kind == "live" else "")
     elif act.kind in OF_JOBS:
         world.users.of_job(act.kind, chance)
+    elif act.kind in OF_ENROLMENT:
+        world.users.of_enrolment(act.kind, chance)
+    elif act.kind in PLOTS:
+        world.tell(lambda: act.kind)
+        world.users.plots.begin(act.kind, chance)
     elif act.kind in OF_OPERATORS:
         _operate(world, act.kind, chance)
     else:
@@ -209,6 +226,13 @@ def _revert(world: World, chance: random.Random) -> None:
         world.time.after(chance.uniform(0.5, 5.0), host.start)
 
 
+def _offer(world: World, chance: random.Random) -> None:
+    """The owner of a host changes what it offers. Its cores stay: what is under way was measured against them."""
+    host = _host(world, chance)
+    fresh = capacity(chance, host.name, host.capacity.roots, rare=chance.random() < 0.3)
+    host.offer(structs.replace(fresh, cpu_milli=host.capacity.cpu_milli))
+
+
 _DEEDS: dict[str, Callable[[World, random.Random], None]] = {
     "weather": _weather,
     "part": _part,
@@ -234,6 +258,15 @@ _DEEDS: dict[str, Callable[[World, random.Random], None]] = {
     "clone": _clone,
     "snapshot": _snapshot,
     "revert": _revert,
+    "stray": lambda world, chance: strays.stray(world, _host(world, chance), chance),
+    "old hello": lambda world, chance: strays.old_hello(world, _host(world, chance), chance),
+    "flood": lambda world, chance: strays.flood(world, _host(world, chance)),
+    "lie": lambda world, chance: strays.lie(world, _host(world, chance), chance),
+    "early end": lambda world, chance: strays.early_end(world, _host(world, chance), chance),
+    "why": lambda world, _chance: world.users.why(),
+    "unstorable": lambda world, chance: world.users.unstorable(chance),
+    "reinstall": lambda world, chance: world.users.reinstall(chance.choice(world.names)),
+    "offer": _offer,
     "backup": lambda world, _chance: world.keep_backup(),
     "restore": lambda world, _chance: world.put_backup_back(),
 }

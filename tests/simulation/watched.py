@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from simulation import words
+from simulation.strays import STRANGE
 
 from ffrtmp.farm import events as ev
 from ffrtmp.farm.effects import Effect
 from ffrtmp.farm.farm import Farm
 from ffrtmp_master.rows import TurnRows
 from ffrtmp_master.store import Store
+from ffrtmp_master.store.logs import LogAppend
 from ffrtmp_master.turn import Decision, Turns
 
 if TYPE_CHECKING:
@@ -22,8 +27,12 @@ class WatchedFarm(Farm):
 
     def apply(self, event: ev.Event, now_s: float) -> list[Effect]:
         expected = self.checks.before(self, event, now_s)
+        nothing = words.weightless(self, event)
         effects = super().apply(event, now_s)
         self.checks.applied(self, event, effects, expected)
+        wrong = words.came_of(self, nothing, effects) if nothing is not None else ""
+        if wrong:
+            self.checks.fail(wrong)
         return effects
 
 
@@ -35,6 +44,7 @@ class WatchedTurns(Turns):
     def keep(self, decision: Decision) -> None:
         super().keep(decision)
         self.checks.kept(self, decision)
+        self.checks.world.users.plots.noticed(decision.effects)
 
 
 class WatchedStore(Store):
@@ -47,3 +57,9 @@ class WatchedStore(Store):
         with self.checks.world.master.numbering():
             super().commit(turn)
         self.checks.on_disk(turn)
+
+    def append_logs(self, chunks: Sequence[LogAppend]) -> tuple[bool, ...]:
+        for chunk in chunks:
+            if STRANGE in chunk.data:
+                self.checks.fail(f"P4: a stray writes into the log of {chunk.job}.{chunk.attempt}")
+        return super().append_logs(chunks)

@@ -1,0 +1,429 @@
+"""Rare meetings, aimed at: somebody waits for a moment in the life of a job, and strikes just then.
+
+What is drawn at random meets a job between its grant and its rename once in thousands of worlds. A plot is a coroutine: it
+yields how long it waits, in seconds, or the row of history that it waits for, and goes on when that is on disk.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simulation.strays import lease_of_target
+
+from ffrtmp.farm import effects as fx
+from ffrtmp.farm import events as ev
+from ffrtmp.farm.job import Queue
+from ffrtmp_master.turn import Input
+
+if TYPE_CHECKING:
+    from simulation.host import Host
+    from simulation.world import World
+
+    from ffrtmp.farm.effects import Effect
+
+
+@dataclass(frozen=True)
+class Until:
+    """Go on at the next row of one of these kinds, of this job where one is named; or for good without one."""
+
+    kinds: tuple[str, ...]
+    job: int = 0
+    within_s: float = 20.0
+
+
+Plot = Generator[float | Until, fx.Record | None, None]
+
+
+class Plots:
+    """The plots of a world that are under way."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._waiting: dict[int, tuple[Until, Plot]] = {}
+        self._count = 0
+
+    def begin(self, kind: str, chance: random.Random) -> None:
+        """Somebody plots."""
+        self._go_on(PLOTS[kind](self._world, chance), None)
+
+    def noticed(self, effects: Iterable[Effect]) -> None:
+        """A turn is on disk."""
+        if not self._waiting:
+            return
+        for row in effects:
+            if isinstance(row, fx.Record):
+                self._notice(row)
+
+    def _notice(self, row: fx.Record) -> None:
+        for number, (until, plot) in list(self._waiting.items()):
+            if row.kind in until.kinds and until.job in (0, row.job):
+                del self._waiting[number]
+                self._world.time.after(0.0, lambda plot=plot: self._go_on(plot, row))
+
+    def _go_on(self, plot: Plot, given: fx.Record | None) -> None:
+        if self._world.over:
+            return
+        try:
+            wish = plot.send(given)
+        except StopIteration:
+            return
+        if not isinstance(wish, Until):
+            self._world.time.after(wish, lambda: self._go_on(plot, None))
+            return
+        self._count += 1
+        number = self._count
+        self._waiting[number] = (wish, plot)
+        self._world.time.after(wish.within_s, lambda: self._waiting.pop(number, None))
+
+
+# ---- what a plot may do ------------------------------------------------------------------------------------------
+
+
+def _ask(world: World, what: str, job: int) -> None:
+    world.users.of_number(what, job)
+
+
+def _host(world: World, row: fx.Record) -> Host | None:
+    return world.hosts.get(row.node)
+
+
+def _away(world: World, host: Host, how: str, seconds: float) -> None:
+    """A host is out of reach for a while."""
+    world.tell(lambda: f"a plot: {host.name}: {how} for {seconds:.1f} s")
+    if how == "part":
+        world.network.part(host.key, seconds, seconds)
+    elif how == "part up":
+        world.network.part(host.key, seconds, 0.0)
+    elif how == "part down":
+        world.network.part(host.key, 0.0, seconds)
+    elif how in ("freeze host", "freeze agent"):
+        host.freeze(seconds, all_of_it=how == "freeze host")
+    else:
+        (host.power_cut if how == "power cut" else host.kill)()
+        world.time.after(seconds, host.start)
+
+
+AWAY = ("part", "part", "part up", "part down", "freeze host", "freeze agent", "power cut", "kill agent")
+ENDS = ("failed", "wrong", "late", "")
+ORDERS = ("cancel", "pause", "resume", "update", "stop")
+
+
+def _end(world: World, row: fx.Record, how: str) -> None:
+    """The engine of an attempt ends; or (`continue`) somebody lets it go on who is none of ours, and it comes to its end."""
+    host = _host(world, row)
+    for directory in host.running() if host is not None else ():
+        engine = directory.engine
+        if (directory.assign.job, directory.assign.attempt) != (row.job, row.attempt) or engine is None:
+            continue
+        world.tell(lambda: f"a plot: the engine of {row.job}.{row.attempt} ends: {how or 'without a word'}")
+        if how != "continue":
+            engine.end(how)
+        elif engine.state == "paused":
+            engine.needs_s = engine.done_s
+            engine.start()
+
+
+def _strike(world: World, chance: random.Random, row: fx.Record) -> None:
+    """One of all the things that can befall an attempt."""
+    host = _host(world, row)
+    how = chance.choice((*AWAY, *ENDS, *ENDS, *ORDERS, "continue", "continue", "kill master", "remove"))
+    seconds = chance.choice((1.0, 10.0, 20.0)) * chance.uniform(0.5, 1.5)
+    if how in AWAY:
+        if host is not None:
+            _away(world, host, how, seconds)
+    elif how in ORDERS:
+        _ask(world, how, row.job)
+    elif how == "kill master":
+        world.master.crash(power=chance.random() < 0.3)
+    elif how == "remove":
+        if host is not None:
+            world.users.of_node("remove", host.name, chance)
+    else:
+        _end(world, row, how)
+
+
+# ---- plots -------------------------------------------------------------------------------------------------------
+
+
+def _publishing(world: World, chance: random.Random) -> Plot:
+    """The holder of a grant is struck before, at or after its rename; and whoever settles for it, too."""
+    world.users.submit(chance)
+    row = yield Until(("granted",))
+    host = _host(world, row) if row is not None else None
+    if row is None or host is None:
+        return
+    yield chance.choice((0.0, 0.1, 0.4)) * chance.random()
+    _away(world, host, chance.choice(AWAY), chance.uniform(8.0, 40.0))
+    for what in chance.sample(ORDERS, 2):
+        yield 2.0 * chance.random()
+        _ask(world, what, row.job)
+    helper = yield Until(("settling",), row.job, 40.0)
+    if helper is None or chance.random() < 0.5:
+        return
+    world.network.parted.pop(host.key, None)
+    if (other := _host(world, helper)) is not None and chance.random() < 0.5:
+        _away(world, other, chance.choice(AWAY), chance.uniform(2.0, 20.0))
+
+
+def _paused(world: World, chance: random.Random) -> Plot:
+    """Something befalls an attempt that stands still, or is about to."""
+    world.users.submit(chance)
+    row = yield Until(("running",))
+    if row is None:
+        return
+    yield chance.random()
+    _ask(world, "pause", row.job)
+    row = yield Until(("paused", "pausing") if chance.random() < 0.2 else ("paused",), row.job)
+    if row is None:
+        return
+    if chance.random() < 0.3:
+        yield from _resumed(world, chance, row)
+        return
+    yield chance.random()
+    _strike(world, chance, row)
+    yield 3.0 * chance.random()
+    _ask(world, chance.choice(("resume", "cancel", "update")), row.job)
+
+
+def _resumed(world: World, chance: random.Random, row: fx.Record) -> Plot:
+    """It is released, where there is room for it or not; and then."""
+    if chance.random() < 0.5:
+        world.users.crowd(chance, 4, wide=False)
+        yield chance.random()
+    _ask(world, "resume", row.job)
+    again = yield Until(("resuming",), row.job)
+    if again is not None:
+        yield chance.choice((0.0, 0.1, 1.0)) * chance.random()
+        _strike(world, chance, again)
+
+
+def _comes_back(world: World, chance: random.Random) -> Plot:
+    """A node is lost with an attempt, another attempt takes its place, and then the first is back; or never is."""
+    world.users.submit(chance)
+    row = yield Until(("running",))
+    host = _host(world, row) if row is not None else None
+    if row is None or host is None:
+        return
+    stands = chance.random() < 0.6
+    if stands:
+        _ask(world, "pause", row.job)
+        yield Until(("paused",), row.job)
+    _away(world, host, chance.choice(("part", "part", "freeze agent")), chance.uniform(8.0, 30.0))
+    lost = yield Until(("node_lost",), row.job, 15.0)
+    if lost is None:
+        return
+    if stands:
+        yield 2.0 * chance.random()
+        _ask(world, "resume", row.job)
+    yield from _successor(world, chance, row)
+
+
+def _successor(world: World, chance: random.Random, row: fx.Record) -> Plot:
+    """What befalls the attempt that takes the place of one on a lost node."""
+    if chance.random() < 0.2:
+        _ask(world, chance.choice(ORDERS), row.job)
+    second = yield Until(("running",) if chance.random() < 0.8 else ("assigned",), row.job, 15.0)
+    if second is None:
+        return
+    yield chance.random()
+    end = chance.choice((*ENDS, "wrong", "late", "strike", "strike", "stay"))
+    if end == "strike":
+        _strike(world, chance, second)
+    elif end != "stay":
+        _end(world, second, end)
+    yield 5.0 * chance.random()
+    if chance.random() < 0.2:
+        world.users.of_node("remove", row.node, chance)
+    elif chance.random() < 0.3 and (host := _host(world, row)) is not None:
+        _away(world, host, "power cut", chance.uniform(1.0, 20.0))
+
+
+def _handed_out(world: World, chance: random.Random) -> Plot:
+    """Something befalls an attempt that was handed out a moment ago."""
+    world.users.submit(chance, chance.choice(("", "live")))
+    row = yield Until(("assigned",))
+    if row is None:
+        return
+    yield chance.choice((0.0, 0.0, 0.2)) * chance.random()
+    _strike(world, chance, row)
+    _ask(world, chance.choice(ORDERS), row.job)
+
+
+def _planned_end(world: World, chance: random.Random) -> Plot:
+    """A live job, which holds a lease on its target, is to end; its node goes before, or never takes it."""
+    world.users.submit(chance, "live")
+    row = yield Until(("assigned",) if chance.random() < 0.4 else ("running",))
+    host = _host(world, row) if row is not None else None
+    if row is None or host is None:
+        return
+    if chance.random() < 0.5:
+        yield chance.random()
+        lease_of_target(world, host, row.job)
+        yield chance.random()
+    how, seconds = chance.choice(AWAY), chance.uniform(2.0, 25.0)
+    if chance.random() < 0.5:
+        _away(world, host, how, seconds)
+        _ask(world, chance.choice(("stop", "stop", "pause", "cancel")), row.job)
+    else:
+        _ask(world, "stop", row.job)
+        yield chance.random()
+        _away(world, host, how, seconds)
+    yield 10.0 * chance.random()
+    _ask(world, chance.choice(ORDERS), row.job)
+
+
+def _between(world: World, chance: random.Random) -> Plot:
+    """A user has a word while a job waits for its next try."""
+    world.users.submit(chance)
+    row = yield Until(("running",))
+    if row is None:
+        return
+    yield chance.random()
+    if chance.random() < 0.3:
+        _ask(world, "pause", row.job)
+    _end(world, row, "failed")
+    row = yield Until(("failed",), row.job)
+    for _ in range(3):
+        if row is not None:
+            _ask(world, chance.choice(("pause", "pause", "cancel", "update", "resume", "resume")), row.job)
+            yield chance.random()
+
+
+def _waiting(world: World, chance: random.Random) -> Plot:
+    """A user has many words while a job waits for room."""
+    queue = chance.choice(list(Queue))
+    world.users.of_queue(queue, paused=True)
+    world.users.crowd(chance, 3, wide=True)
+    row = yield Until(("queued",))
+    for _ in range(4):
+        yield 0.5 * chance.random()
+        if row is not None:
+            _ask(world, chance.choice(("pause", "pause", "resume", "update", "cancel")), row.job)
+    world.users.of_queue(queue, paused=False)
+
+
+def _crowded(world: World, chance: random.Random) -> Plot:
+    """Many small jobs, one that needs much, and one that is released into the crowd: they starve, and a node is reserved."""
+    world.users.crowd(chance, 6, wide=True)
+    row = yield Until(("running",))
+    if row is not None and chance.random() < 0.5:
+        _ask(world, "pause", row.job)
+        row = yield Until(("paused",), row.job)
+    for _ in range(6):
+        yield 2.0 * chance.random()
+        world.users.crowd(chance, 3, wide=False)
+        if row is not None and chance.random() < 0.3:
+            _ask(world, "resume", row.job)
+    kept = yield Until(("reserved",))
+    if kept is not None:
+        yield 2.0 * chance.random()
+        _strike(world, chance, kept)
+
+
+def _fidget(world: World, chance: random.Random) -> Plot:
+    """A user holds a job that waits and lets it go, many times over: what waits must not grow by it."""
+    world.users.alike(chance, 3)
+    row = yield Until(("queued",))
+    if row is None:
+        return
+    yield 0.5
+    for _ in range(70):
+        _ask(world, "pause", row.job + 1)
+        _ask(world, "resume", row.job + 1)
+    yield 1.0
+    _ask(world, "cancel", row.job)
+
+
+def _put_back(world: World, chance: random.Random) -> Plot:
+    """A backup of one moment of a job is put back at another; a user cancels what the new past knows of it."""
+    world.users.submit(chance)
+    early = yield Until(chance.choice((("queued",), ("assigned",), ("running",))))
+    if early is None:
+        return
+    world.keep_backup()
+    job = early.job if chance.random() < 0.7 else 0
+    if chance.random() < 0.3:
+        world.users.submit(chance)
+    row = yield Until(chance.choice((("granted",), ("granted",), ("running",), ("completed",), ("node_lost",))), job)
+    if row is None:
+        return
+    host = _host(world, row)
+    yield chance.choice((0.0, 0.1, 0.8)) * chance.random()
+    if host is not None and chance.random() < 0.6:
+        _away(world, host, chance.choice(("freeze agent", "freeze host", "part")), chance.uniform(2.0, 12.0))
+    world.put_backup_back()
+    for _ in range(2):
+        yield 1.0 + 2.0 * chance.random()
+        _ask(world, chance.choice(("cancel", "cancel", "pause", "update")), row.job)
+
+
+def _twice_adopted(world: World, chance: random.Random) -> Plot:
+    """Two attempts of a job are at work, and the master is put back to before its submission."""
+    world.keep_backup()
+    yield 0.5
+    world.users.submit(chance)
+    row = yield Until(("running",))
+    host = _host(world, row) if row is not None else None
+    if row is None or host is None:
+        return
+    _away(world, host, "part", chance.uniform(8.0, 16.0))
+    second = yield Until(("running",), row.job, 20.0)
+    if second is not None:
+        yield chance.random()
+        world.put_backup_back()
+
+
+def _address(world: World, chance: random.Random) -> Plot:
+    """A host is given the address of another, which may be well, silent, or on its way back; and gets its own again."""
+    names = chance.sample(world.names, 2)
+    mover, holder = (world.hosts[name] for name in names)
+    if chance.random() < 0.6:
+        _away(world, holder, chance.choice(AWAY), chance.uniform(1.0, 20.0))
+    world.tell(lambda: f"a plot: {mover.name} gets the address of {holder.name}")
+    mover.move(holder.address)
+    yield 3.0 * chance.random()
+    if chance.random() < 0.5:
+        _away(world, mover, chance.choice(AWAY), chance.uniform(0.5, 5.0))
+    if chance.random() < 0.4:
+        _away(world, holder, "kill agent", chance.uniform(0.1, 2.0))
+    yield 10.0 * chance.random()
+    mover.move("")
+    mover.do(mover.start)
+
+
+def _removed(world: World, chance: random.Random) -> Plot:
+    """An operator removes a node at the moment at which its agent says Hello, or has been called lost."""
+    host = world.hosts[chance.choice(world.names)]
+    world.master.slow_s = 0.3
+    host.kill()
+    if chance.random() < 0.3:
+        yield 8.0 * chance.random()
+    host.start()
+    yield 0.02 * chance.random()
+    if chance.random() < 0.5:
+        world.users.of_node("remove", host.name, chance)
+    else:
+        number = host.name
+        world.users.ask(f"remove {number} if it is gone", lambda n: Input(ev.RemoveNode(n, number)))
+    yield 1.0
+    world.master.slow_s = 0.002
+
+
+PLOTS: dict[str, Callable[[World, random.Random], Plot]] = {
+    "plot publishing": _publishing,
+    "plot paused": _paused,
+    "plot comes back": _comes_back,
+    "plot handed out": _handed_out,
+    "plot planned end": _planned_end,
+    "plot between": _between,
+    "plot waiting": _waiting,
+    "plot crowded": _crowded,
+    "plot fidget": _fidget,
+    "plot put back": _put_back,
+    "plot twice adopted": _twice_adopted,
+    "plot address": _address,
+    "plot removed": _removed,
+}
