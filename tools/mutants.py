@@ -25,6 +25,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -79,6 +80,10 @@ def _function(result: Result) -> str:
     return f"{result['module']} {result['function']}"
 
 
+class ServerGone(Exception):
+    """The process that runs the tests has ended."""
+
+
 class Server:
     """The process that runs the tests, in a copy of the tree as it stands."""
 
@@ -88,7 +93,13 @@ class Server:
         environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": "daemons:."}
         words = [python, "tools/mutant_tests.py", *tests]
         self.process = subprocess.Popen(
-            words, cwd=copy, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            words,
+            cwd=copy,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
 
     def ask(self, request: Result) -> Result:
@@ -97,13 +108,13 @@ class Server:
         print(json.dumps(request), file=self.process.stdin, flush=True)
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError("the server of the tests has died")
+            raise ServerGone
         answer: Result = json.loads(line)
         return answer
 
     def close(self) -> None:
-        """End it, and remove its copy."""
-        self.process.terminate()
+        """End it with its forks, and remove its copy."""
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         shutil.rmtree(self.copy, ignore_errors=True)
 
@@ -151,19 +162,24 @@ def run(todo: list[Mutant], known: Iterable[Result], results: Path, args: argpar
     tests = [*TESTS, f"--ignore={STORIES}"] if args.quick else TESTS
     copies = [WORK / f"tree-{os.getpid()}-{each}" for each in range(args.workers)]
     servers = [Server(copy, args.tests_python, tests) for copy in copies]
-    waiting, lock = iter(todo), threading.Lock()
+    waiting, lock, stopped = iter(todo), threading.Lock(), threading.Event()
     try:
         steps = servers[0].measured()
         for result in known:
             steps.count(result)
 
         def work(server: Server) -> None:
-            while time.monotonic() < ends_s:
+            while time.monotonic() < ends_s and not stopped.is_set():
                 with lock:
                     mutant = next(waiting, None)
                 if mutant is None:
                     return
-                result = server.test(mutant, steps)
+                try:
+                    result = server.test(mutant, steps)
+                except ServerGone:
+                    if stopped.is_set():
+                        return
+                    raise
                 with lock, results.open("a") as out:
                     steps.count(result)
                     print(json.dumps(result), file=out, flush=True)
@@ -174,6 +190,7 @@ def run(todo: list[Mutant], known: Iterable[Result], results: Path, args: argpar
         for thread in threads:
             thread.join()
     finally:
+        stopped.set()
         for server in servers:
             server.close()
 
@@ -206,6 +223,7 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="TEXT", help="only modules with this in their name")
     parser.add_argument("--tests-python", default=str(ROOT / ".venv" / "bin" / "python"), help="what runs the tests")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     WORK.mkdir(parents=True, exist_ok=True)
     results = WORK / "results.jsonl"
     known = _known(results)
