@@ -44,7 +44,6 @@ class Local:
     request: int = 0
     requested_s: float = 0.0
     asked: dict[int, float] = field(default_factory=dict)  # publish requests: number -> when it was sent
-    log_acked: int = 0
     log_done: bool = False
     item: str = ""  # the outbox item that the master has acknowledged
 

@@ -217,11 +217,9 @@ class Session:
             return self._granted(message, now_s)
         if isinstance(message, wire.Ack):
             return self._see(message.lineage, message.turn, 0) + self._acked(message.item)
-        if isinstance(message, wire.LogAck):
-            return self._log_acked(message)
         if isinstance(message, wire.Settle):
             return [Look(message)]
-        return []  # Deny: the orders that follow say what is to become of the attempt
+        return []  # Deny: the orders that follow say what is to become of the attempt; LogAck is for the shell's shipping
 
     def _welcome(self, message: wire.Welcome, now_s: float) -> list[Action]:
         if self.number == message.session:
@@ -238,7 +236,6 @@ class Session:
             local = self.attempts.get((directive.uuid, directive.attempt))
             if local is None:
                 continue
-            local.log_acked = max(local.log_acked, directive.log_offset)
             if directive.action == "stop":
                 actions += self._discard(local)
         self._next_beat_s = now_s
@@ -486,13 +483,6 @@ class Session:
             return [Remove((message.uuid, message.attempt), item)]
         local.item = item
         return self._removable(local)
-
-    def _log_acked(self, message: wire.LogAck) -> list[Action]:
-        local = self.attempts.get((message.uuid, message.attempt))
-        if local is None:
-            return []
-        local.log_acked = max(local.log_acked, message.offset)
-        return []
 
     def log_shipped(self, key: AttemptKey) -> list[Action]:
         """The whole log of an attempt that is over has been acknowledged."""

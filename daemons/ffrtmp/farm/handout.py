@@ -96,10 +96,9 @@ def refused(world: World, event: Refused, attempt: Attempt) -> None:
 
 def hold_off(world: World, node: str) -> None:
     """No work for a node for a while, longer each time in a row: every hand-out uses up a number and is written down."""
-    contact = world.contacts.get(node)
-    if contact is not None:
-        wait_s = min(world.rules.hold_most_s, world.rules.hold_s * 2.0 ** min(contact.refusals, 10))
-        world.contacts.put(node, replace(contact, hold_until_s=world.now_s + wait_s, refusals=contact.refusals + 1))
+    contact = world.contacts[node]
+    wait_s = min(world.rules.hold_most_s, world.rules.hold_s * 2.0 ** min(contact.refusals, 10))
+    world.contacts.put(node, replace(contact, hold_until_s=world.now_s + wait_s, refusals=contact.refusals + 1))
 
 
 def overdue(world: World, attempt: Attempt, now_s: float) -> bool:

@@ -153,7 +153,7 @@ def _pass(world: World, most: int) -> int:
             continue
         handout.hand_out(world, job, node)
         if kept is not None and kept.job == number:
-            release(world)
+            release(world, kept)
         handed += 1
         _push(world, heads, lane)
     return handed
@@ -261,12 +261,10 @@ def reserve(world: World, job: Job) -> bool:
     return True
 
 
-def release(world: World) -> None:
-    """End the reservation; its node may take other work again."""
-    kept = world.reservation
-    if kept is not None:
-        world.set("reservation", None)
-        world.dirty_nodes.add(kept.node)
+def release(world: World, kept: Reservation) -> None:
+    """End the reservation in force; its node may take other work again."""
+    world.set("reservation", None)
+    world.dirty_nodes.add(kept.node)
 
 
 def check_reservation(world: World) -> None:
@@ -283,7 +281,7 @@ def check_reservation(world: World) -> None:
         or closed(world, node, world.contacts.get(node.name))
         or never(node.capacity, node.labels, job.terms.requirements)
     ):
-        release(world)
+        release(world, kept)
 
 
 def _waits(world: World, job: Job, node: str) -> bool:

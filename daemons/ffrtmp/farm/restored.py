@@ -57,8 +57,7 @@ def rediscover(world: World, event: Hello, report: Report, ahead: bool) -> Attem
     job = world.jobs[number]
     attempt = _found(job, report, event.node)
     world.attempts.put(attempt.id, attempt)
-    if report.number > job.attempt:
-        world.change(job, attempt=report.number)
+    world.change(job, attempt=max(job.attempt, report.number))
     return attempt.id
 
 

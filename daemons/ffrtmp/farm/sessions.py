@@ -142,10 +142,7 @@ def unreachable(world: World, event: Unreachable) -> None:
 
 def admit(world: World, event: Hello) -> None:
     """Open a session, unless the start counter went back."""
-    node = world.nodes.get(event.node)
-    if node is None:
-        _unknown(world, event)
-        return
+    node = world.nodes[event.node]  # a newcomer that waits is forgotten with its node
     if event.incarnation < node.incarnation and not node.accept_lower:
         _sorry(
             world,
