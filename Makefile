@@ -26,7 +26,7 @@ CHAOS ?= short
 SECONDS ?= 600
 BENCHES := $(sort $(wildcard bench/*.py))
 
-.PHONY: help venv demo test test-faults simulate mutants fuzz lint bench clean
+.PHONY: help venv demo test test-faults test-disk simulate mutants fuzz lint bench clean
 
 help: ## list the targets
 	@echo "ffrtmp: make TARGET"
@@ -60,6 +60,9 @@ test: $(INSTALLED) media ## all tests but the slow ones (ARGS= is handed to pyte
 test-faults: $(INSTALLED) media ## kill every program at every step of a job's life: FAULTS=sample or full
 	@tools/need.sh strace=strace
 	@FAULTS=$(FAULTS) $(BIN)/pytest tests/faults $(ARGS)
+
+test-disk: $(INSTALLED) ## fail, tear or lose every write and sync of a master's day (some minutes)
+	@DISK=full $(BIN)/pytest -n 2 --dist worksteal --timeout 900 tests/store/test_every_write.py $(ARGS)
 
 mutants: $(INSTALLED) ## break the rules one small way at a time for SECONDS=600; goes on where it was
 	@test -x build/mutants/venv/bin/cosmic-ray || $(PYTHON) -m venv build/mutants/venv

@@ -82,7 +82,7 @@ class Answered:
     """One who waits for an answer; what it was."""
 
     outcome: Outcome | None = None
-    refusal: Refusal | None = None
+    refusal: Refusal | ConnectionError | None = None
 
     def done(self) -> bool:
         return self.outcome is not None or self.refusal is not None
@@ -90,14 +90,14 @@ class Answered:
     def set_result(self, result: Outcome, /) -> None:
         self.outcome = result
 
-    def set_exception(self, exception: Refusal, /) -> None:
+    def set_exception(self, exception: Refusal | ConnectionError, /) -> None:
         self.refusal = exception
 
     @property
     def status(self) -> int:
-        """0: not answered."""
+        """0: not answered, or cut off."""
         if self.refusal is not None:
-            return self.refusal.status
+            return self.refusal.status if isinstance(self.refusal, Refusal) else 0
         return self.outcome.answer.status if self.outcome is not None else 0
 
 
@@ -118,12 +118,17 @@ class Mouth:
 class LittleMaster:
     """Use `little_master`, which closes it."""
 
-    def __init__(self, folder: Path, rules: Rules | None = None, now_s: float = 1000.0) -> None:
+    store_kind: type[Store] = Store
+    timing = wire.Timing()
+
+    def __init__(
+        self, folder: Path, rules: Rules | None = None, now_s: float = 1000.0, lineage: str = "lineage-1"
+    ) -> None:
         self.now_s = now_s
         self.mouth = Mouth()
         self.tokens = itertools.count(7)
-        self._uuids = itertools.count(1)
-        self.store = Store.open(folder / "farm.db", folder / "farm.logs", fresh_lineage="lineage-1")
+        self.uuids = itertools.count(1)
+        self.store = self.store_kind.open(folder / "farm.db", folder / "farm.logs", fresh_lineage=lineage)
         self.reader = self.store.reader()
         loaded = self.loaded = self.store.load(WALL_S)
         farm = Farm(rules or Rules(reconnect_grace_s=0.0), lineage=loaded.lineage, now_s=now_s)
@@ -150,7 +155,7 @@ class LittleMaster:
             reader=self.reader,
             live=live,
             watchers=watchers,
-            timing=wire.Timing(),
+            timing=self.timing,
             max_retries=3,
             post=self.cycle.post,
             enroll=lambda _connection, _key, _message: None,
@@ -184,25 +189,26 @@ class LittleMaster:
         frame = message if isinstance(message, bytes) else wire.encode(message)
         self.board.hear(Received(node.encode(), key_of(node), wire.decode_from_agent(frame)))
 
-    def ask(self, make: Callable[[int], ev.UserEvent], **more: Any) -> Answered:
+    def ask(self, make: Callable[[int], ev.UserEvent], pending: Answered | None = None, **more: Any) -> Answered:
         """A user's request, to be answered by the next turn."""
-        pending = Answered()
+        pending = pending or Answered()
         _number, given = self.callers.ask(lambda n: Input(make(n), **more), pending)
         self.cycle.post(given)
         return pending
 
-    def submit(self, output: str, *, key: str = "", jobs: int = 1) -> Answered:
+    def submit(self, output: str, *, key: str = "", jobs: int = 1, pending: Answered | None = None) -> Answered:
         """A submission of jobs that write `output`, numbered where there are more."""
         prepared = []
         for number in range(jobs):
             path = MediaPath("media", "root-1", output if jobs == 1 else f"{number}-{output}")
             spec = JobSpec(Recipe("x"), Source(pattern=Pattern()), path)
-            uuid = str(UUID(int=next(self._uuids) + 1000 * self.turns.committed))
+            uuid = str(UUID(int=next(self.uuids) + 1000 * self.turns.committed))
             new = ev.NewJob(uuid, terms_of(spec, ev.Queue.DEFAULT, ev.Priority.MEDIUM, 3), output=output_key(spec))
             prepared.append(PreparedJob(new, spec, output_key(spec)))
         idempotency = Idempotency("somebody", key, "digest") if key else None
         news = tuple(each.new for each in prepared)
-        return self.ask(lambda n: ev.Submit(n, news), asked=Asked(tuple(prepared), "somebody", idempotency))
+        asked = Asked(tuple(prepared), "somebody", idempotency)
+        return self.ask(lambda n: ev.Submit(n, news), pending, asked=asked)
 
     def hello(self, node: str, *reports: wire.AttemptReport, incarnation: int = 1) -> int:
         """This node's agent says Hello, and a turn is made; its session, 0: none."""

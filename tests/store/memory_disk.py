@@ -78,14 +78,16 @@ class _File:
 class Disk:
     """The disk under `folder`; see above. One at a time in a process."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, steps: int = 0) -> None:
+        """`steps`: how many were made before, where this is the same disk after a crash."""
         self.folder = folder
-        self.steps = 0
+        self.steps = steps
         self.watch: Callable[[Step], None] = lambda _step: None  # called before each step, which may be the last one
         self.full = False  # no write has room
         self.off = False  # the power went
         self.struck: list[tuple[Step, Fault]] = []  # the faults that came to be
         self._plan: dict[int, Fault] = {}
+        self._lasting: tuple[int, Fault] | None = None
         self._files: dict[int, _File] = {}
         self._names: dict[str, int] = {}  # as they are durable: name -> inode
         self._renames: list[tuple[str, int | None]] = []  # not yet durable: the name now means this inode, or none
@@ -101,7 +103,7 @@ class Disk:
             file.durable[:] = file.visible()
         self._renames.clear()
         self._vfs = _Vfs(self)
-        for name in ("fsync", "pwrite", "replace", "unlink", "link"):
+        for name in ("fsync", "pwrite", "sendfile", "replace", "unlink", "link"):
             self._before[name] = getattr(os, name)
             setattr(os, name, getattr(self, f"_os_{name}"))
         return self
@@ -121,6 +123,15 @@ class Disk:
     def fail_at(self, step: int, fault: Fault) -> None:
         """Let this step fail: with an I/O error, for want of room, or over a quota."""
         self._plan[step] = fault
+
+    def fail_from(self, step: int, fault: Fault) -> None:
+        """Let this step fail and all that follow, until `mend`."""
+        self._lasting = (step, fault)
+
+    def mend(self) -> None:
+        """Let nothing fail any more."""
+        self._plan.clear()
+        self._lasting = None
 
     def image(self, how: Cut, chance: random.Random) -> dict[str, bytes]:
         """What the next start finds, name by name, where everything stops now.
@@ -168,6 +179,8 @@ class Disk:
             if self.off:
                 raise PowerCut
             fault = self._plan.get(self.steps)
+            if fault is None and self._lasting is not None and self.steps >= self._lasting[0]:
+                fault = self._lasting[1]
             if fault is None and self.full and what == "write":
                 fault = "full"
             if fault in ("full", "quota") and what not in ("write", "rename"):
@@ -259,6 +272,15 @@ class Disk:
             self._check("write", path.name)
             self.wrote(path, offset, bytes(data))
         return int(self._before["pwrite"](descriptor, data, offset))
+
+    def _os_sendfile(self, target: int, source: int, offset: int, count: int) -> int:
+        path = self._here(target)
+        if path is not None:
+            self._check("write", path.name)
+        sent = int(self._before["sendfile"](target, source, offset, count))
+        if path is not None and sent:
+            self.wrote(path, offset, os.pread(source, sent, offset))
+        return sent
 
     def _os_replace(self, source: Path, target: Path, **more: Any) -> None:
         ours = self.holds(target)

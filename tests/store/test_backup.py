@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from pathlib import Path
 
 import apsw
 import pytest
 from store.book import Book, open_reader, open_store
+from store.memory_disk import CUTS, Disk, PowerCut, Step, lay_out
 
 from ffrtmp.errors import FarmError
 from ffrtmp.farm.job import State
@@ -238,3 +240,68 @@ def test_a_backup_to_where_nothing_can_be_written_says_so_and_leaves_nothing(tmp
         book = Book()
         book.submit(state=State.QUEUED)
         book.commit(store)
+
+
+def _with_a_backup(folder: Path) -> dict[str, bytes]:
+    """A killed master's folder, with three jobs and a log, and a backup from before the third and the log."""
+    folder.mkdir()
+    with Disk(folder) as disk, open_store(folder) as store:
+        book = Book()
+        for _ in range(2):
+            book.submit()
+        book.commit(store)
+        store.backup(folder / "backup")
+        book.submit()
+        book.commit(store)
+        store.append_log(1, 1, 0, b"said since\n")
+        return disk.image("killed", random.Random(1))
+
+
+@pytest.mark.parametrize("fault", ["io", "killed", "lost"])
+def test_a_backup_that_is_put_back_half_way_leaves_the_newest_or_the_backup_and_no_log_without_its_job(
+    tmp_path: Path, fault
+):
+    began = _with_a_backup(tmp_path / "began")
+    steps, outcomes = 0, set()
+    while True:
+        steps += 1
+        folder = tmp_path / str(steps)
+        lay_out(began, folder)
+        outcome, found = _put_back_with(fault, steps, folder)
+        if outcome == "whole":
+            break
+        there = tmp_path / f"{steps}-found"
+        lay_out(found, there)
+        with Disk(there), open_store(there) as store, open_reader(there) as reader:
+            jobs = len(store.load(0.0).jobs)
+            assert jobs == {"nothing": 3, "database": 2}.get(outcome, jobs), outcome
+            assert jobs in (2, 3)
+            assert jobs == 2 or reader.log_size(1, 1) == 11, "the log is of an older store than the database"
+            outcomes.add(jobs)
+    assert outcomes == {2, 3}
+    assert steps > 40
+
+
+def _put_back_with(fault, step: int, folder: Path) -> tuple[str, dict[str, bytes]]:
+    """Put it back on a disk whose n-th step fails, or is the last; what was said, and what the next start finds."""
+    chance, found = random.Random(step), {}
+
+    def cut(at: Step) -> None:
+        if at.number == step:
+            found.update(disk.image(fault, chance))
+            disk.off = True
+
+    with Disk(folder) as disk:
+        if fault in CUTS:
+            disk.watch = cut
+        else:
+            disk.fail_at(step, fault)
+        try:
+            _restore(folder)
+            outcome = "whole" if disk.steps < step else "done"
+        except FarmError as error:
+            outcome = "database" if "its logs may not be" in error.what else "nothing"
+        except (apsw.Error, PowerCut):
+            assert disk.off
+            outcome = ""
+        return outcome if not disk.off else "cut", found or disk.image("killed", chance)

@@ -131,28 +131,62 @@ def restore(backup_path: Path, path: Path, logs_path: Path, fresh_lineage: str) 
     """Put a backup in the place of a store that nobody has open; `fresh_lineage` names the history that begins.
 
     The replaced files are kept beside it as NAME.before-restore-N. Raises FarmError when the store is in use, or the backup
-    is damaged, incomplete or of a newer ffrtmp; then nothing has changed.
+    is damaged, incomplete or of a newer ffrtmp; then nothing has changed. Nor has it where the disk fails, but for one
+    case, which the error tells: that the database is put back and its logs may not be.
     """
     sources = (backup_path, logs_beside(backup_path))
     ids = (schema.APPLICATION_ID, schema.LOGS_APPLICATION_ID)
     newest = (len(schema.MIGRATIONS), len(schema.LOGS_MIGRATIONS))
-    with exclusive(path), ExitStack() as stack:
+    with exclusive(path):
         for source, kind, version in zip(sources, ids, newest, strict=True):
             _check(source, kind, version)
         try:
-            fresh = [stack.enter_context(_temporary(target)) for target in (path, logs_path)]
-            for source, file in zip(sources, fresh, strict=True):
-                shutil.copyfile(source, file)
-            turn = _mark(fresh[0], fresh[1], fresh_lineage)
-            kept: list[Path] = []
-            for file, target in zip(reversed(fresh), (logs_path, path), strict=True):
-                sync_file(file)
-                kept += _replace(file, target)
-            return Restored(turn, tuple(kept))
+            return _put_back(sources, (path, logs_path), fresh_lineage)
+        except OSError as error:
+            raise _not_put_back(path, str(error.strerror)) from error
+        except apsw.Error as error:
+            raise _not_put_back(path, str(error)) from error
+
+
+def _put_back(sources: tuple[Path, Path], targets: tuple[Path, Path], fresh_lineage: str) -> Restored:
+    with ExitStack() as stack:
+        fresh = [stack.enter_context(_temporary(target)) for target in targets]
+        for source, file in zip(sources, fresh, strict=True):
+            shutil.copyfile(source, file)
+        turn = _mark(fresh[0], fresh[1], fresh_lineage)
+        for file in fresh:
+            sync_file(file)
+        for target in targets:
+            _fold_in(target)
+        # The database first. Cut short between the two, its logs are longer than it knows, which does no harm; the other
+        # way round a database that nobody has put back would have lost them.
+        kept = _replace(fresh[0], targets[0])
+        try:
+            sync_folder(targets[0].parent)
+            kept += _replace(fresh[1], targets[1])
+            sync_folder(targets[1].parent)
         except OSError as error:
             raise FarmError(
-                f"cannot put the backup back: {error.strerror}", hint=f"check the folder {path.parent} and its room"
+                f"the database is put back, but its logs may not be: {error.strerror}",
+                hint="put the same backup back again",
             ) from error
+        return Restored(turn, tuple(kept))
+
+
+def _fold_in(target: Path) -> None:
+    """Have the WAL of what is to be replaced in the file itself: if this is cut short, what stands there is whole."""
+    if target.exists():
+        with suppress(apsw.Error):  # what is damaged is kept as it is
+            connection = apsw.Connection(str(target), flags=apsw.SQLITE_OPEN_READWRITE)
+            try:
+                rows(connection, "PRAGMA synchronous = FULL")
+                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            finally:
+                connection.close()
+
+
+def _not_put_back(path: Path, detail: str) -> FarmError:
+    return FarmError(f"cannot put the backup back: {detail}", hint=f"check the folder {path.parent} and its room")
 
 
 def _check(path: Path, application_id: int, newest: int) -> None:
@@ -203,7 +237,6 @@ def _replace(fresh: Path, target: Path) -> list[Path]:
             target.with_name(target.name + companion).replace(aside.with_name(aside.name + companion))
     own_like(target, fresh)
     fresh.replace(target)
-    sync_folder(target.parent)
     return kept
 
 
