@@ -73,6 +73,7 @@ class Session:
         self.number = 0  # of the session; 0: none
         self._beat = 0
         self._told: tuple[wire.Capacity, wire.Facts] | None = None
+        self._told_address = about.address
         self._beat_s: dict[int, float] = {}
         self._next_beat_s = now_s
         self._next_hello_s = now_s
@@ -149,6 +150,7 @@ class Session:
             self.seen,
         )
         self._told = (about.capacity, about.facts)
+        self._told_address = about.address
         for local in self.attempts.values():
             if local.step is Step.CREATING:
                 local.want = "discard"  # a Hello that does not name it says that it is not there, so it must not begin
@@ -224,6 +226,8 @@ class Session:
     def _welcome(self, message: wire.Welcome, now_s: float) -> list[Action]:
         if self.number == message.session:
             return []  # said twice
+        if self._told_address != self.about.address:
+            return self._say_hello(now_s)  # it has changed since Hello was said: this session is of another host to others
         self.number = message.session
         self.timing = message.timing
         self._answered_s = now_s

@@ -140,6 +140,27 @@ def test_p9_a_node_whose_connection_breaks_loses_its_address_to_nobody_who_waits
     assert stage.world.in_contact("a") is not None
 
 
+def test_p9_a_node_whose_address_changes_is_known_under_the_new_one_at_once_and_its_old_one_is_free():
+    stage = Stage()
+    a = stage.node("a", address="10.1.1.1")
+    job = stage.submit()
+    a.address = "10.1.1.9"
+    assert any(isinstance(answer, fx.SendWelcome) for answer in a.hello()), "over the connection that it has"
+    assert stage.world.nodes["a"].address == "10.1.1.9"
+    assert stage.state(job) is State.RUNNING
+    b = stage.node("b", address="10.1.1.1")
+    assert stage.world.in_contact("b") is not None and b.session
+
+
+def test_p9_a_node_gets_no_address_of_another_by_moving_to_it():
+    stage = Stage()
+    stage.node("a", address="10.1.1.1")
+    b = stage.node("b", address="10.1.1.2")
+    b.address = "10.1.1.1"
+    b.hello()
+    assert stage.world.nodes["b"].address == "10.1.1.2", "a is asked for a sign first"
+
+
 def test_p9_a_newcomer_that_waits_for_one_rival_meets_the_other_too():
     stage = Stage(sign_s=2.0)
     a = stage.node("a", address="10.1.1.1")

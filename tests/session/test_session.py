@@ -5,6 +5,7 @@ What a slow or restored master does to it is in tests/review/test_the_agents_hea
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
@@ -112,6 +113,18 @@ def test_a_node_that_is_refused_for_good_gives_up_and_one_that_may_try_again_doe
 
 def test_a_refusal_that_comes_when_the_node_is_in_contact_is_of_another_time(session: Session) -> None:
     assert session.receive(wire.Sorry(409, "a copy"), 1.0) == []
+    assert session.live
+
+
+def test_an_address_that_changes_while_a_hello_is_under_way_is_told_before_the_session_begins() -> None:
+    session = Session(ABOUT, wire.Seen(), 0.0)
+    session.tick(0.0)
+    session.say_hello_again()
+    session.about = replace(ABOUT, address="10.0.0.9")
+    (hello,) = said(session.receive(welcome(), 0.1), wire.Hello)
+    assert hello.address == "10.0.0.9"
+    assert not session.live
+    session.receive(welcome(8), 0.2)
     assert session.live
 
 

@@ -48,11 +48,13 @@ def hello(world: World, event: Hello) -> None:
         _unknown(world, event)
         return
     contact = world.in_contact(event.node)
-    if contact is not None and contact.connection == event.connection and contact.incarnation == event.incarnation:
+    same = contact is not None and (contact.connection, contact.incarnation) == (event.connection, event.incarnation)
+    if contact is not None and same and node.address == event.address:
         measured(world, node, event.capacity)
         _welcome(world, event, contact.session, again=True)  # the Welcome was lost, or is on its way
         return
-    leaves = contact is not None and contact.away  # it has said goodbye: nobody is there to be asked
+    # Nobody is there to be asked: it has said goodbye, or has left its session to tell of its new address.
+    leaves = contact is not None and (contact.away or same)
     _admit_or_ask(world, event, event.node if contact is not None and not leaves else _holder(world, event))
 
 
