@@ -37,14 +37,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "engines": ("kill engine", "pause", "retry"),
     "copies": ("clone", "snapshot", "revert"),
     "backups": ("backup", "restore"),
-    "enrolment": (*OF_ENROLMENT, "reinstall", "offer", "plot removed", "plot address"),
+    "enrolment": (*OF_ENROLMENT, "reinstall", "offer", "plot removed", "plot removed", "plot address", "plot address"),
     "strays": ("stray", "stray", "old hello", "flood"),
     "liars": ("lie", "lie", "early end", "plot handed out"),
-    "the curious": ("why", "unstorable", "plot waiting", "plot fidget"),
+    "the curious": ("why", "unstorable", "plot waiting", "plot fidget", "plot nobody"),
     "plots of ends": ("plot publishing", "plot publishing", "plot between", "plot handed out", "plot planned end"),
     "plots of holds": ("plot paused", "plot paused", "plot comes back", "plot crowded"),
     "plots of losses": ("plot comes back", "plot comes back", "plot publishing", "plot paused"),
-    "plots of backups": ("plot put back", "plot put back", "plot twice adopted"),
+    "plots of backups": ("plot put back", "plot put back", "plot twice adopted", "plot twice adopted"),
 }
 GROUP_ODDS = 0.22  # so that a world has about four groups
 

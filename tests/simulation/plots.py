@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from simulation.network import Weather
 from simulation.strays import lease_of_target
 
 from ffrtmp.farm import effects as fx
@@ -44,6 +45,7 @@ class Plots:
         self._world = world
         self._waiting: dict[int, tuple[Until, Plot]] = {}
         self._count = 0
+        self._chance = world.time.chance("plots")
 
     def begin(self, kind: str, chance: random.Random) -> None:
         """Somebody plots."""
@@ -66,6 +68,8 @@ class Plots:
     def _go_on(self, plot: Plot, given: fx.Record | None) -> None:
         if self._world.over:
             return
+        if self._chance.random() < 0.3:
+            self._world.users.why()
         try:
             wish = plot.send(given)
         except StopIteration:
@@ -164,8 +168,9 @@ def _publishing(world: World, chance: random.Random) -> Plot:
     if helper is None or chance.random() < 0.5:
         return
     world.network.parted.pop(host.key, None)
-    if (other := _host(world, helper)) is not None and chance.random() < 0.5:
-        _away(world, other, chance.choice(AWAY), chance.uniform(2.0, 20.0))
+    if (other := _host(world, helper)) is not None and chance.random() < 0.6:
+        _away(world, other, chance.choice((*AWAY, "part up", "part up")), chance.uniform(2.0, 20.0))
+    host.do(host.start)
 
 
 def _paused(world: World, chance: random.Random) -> Plot:
@@ -183,9 +188,24 @@ def _paused(world: World, chance: random.Random) -> Plot:
         yield from _resumed(world, chance, row)
         return
     yield chance.random()
+    if chance.random() < 0.25:
+        yield from _continued(world, chance, row)
+        return
     _strike(world, chance, row)
     yield 3.0 * chance.random()
     _ask(world, chance.choice(("resume", "cancel", "update")), row.job)
+
+
+def _continued(world: World, chance: random.Random, row: fx.Record) -> Plot:
+    """Somebody lets its engine go on behind our back, and its output is done while all think that it stands."""
+    _end(world, row, "continue")
+    granted = yield Until(("granted",), row.job)
+    host = _host(world, row)
+    if granted is None or host is None or chance.random() < 0.3:
+        return
+    _away(world, host, chance.choice(AWAY), chance.uniform(8.0, 30.0))
+    if (yield Until(("node_lost",), row.job, 15.0)) is not None:
+        _ask(world, chance.choice(("resume", "resume", "cancel")), row.job)
 
 
 def _resumed(world: World, chance: random.Random, row: fx.Record) -> Plot:
@@ -271,6 +291,12 @@ def _planned_end(world: World, chance: random.Random) -> Plot:
         _ask(world, "stop", row.job)
         yield chance.random()
         _away(world, host, how, seconds)
+    if chance.random() < 0.5:
+        second = yield Until(("running",), row.job, 15.0)
+        if second is not None and (other := _host(world, second)) is not None:
+            lease_of_target(world, other, row.job)
+            yield 5.0 * chance.random()
+            _end(world, second, chance.choice(("wrong", "failed", "completed")))
     yield 10.0 * chance.random()
     _ask(world, chance.choice(ORDERS), row.job)
 
@@ -369,11 +395,17 @@ def _twice_adopted(world: World, chance: random.Random) -> Plot:
     host = _host(world, row) if row is not None else None
     if row is None or host is None:
         return
-    _away(world, host, "part", chance.uniform(8.0, 16.0))
-    second = yield Until(("running",), row.job, 20.0)
-    if second is not None:
-        yield chance.random()
-        world.put_backup_back()
+    if chance.random() < 0.4:
+        moment = Until((chance.choice(("granted", "granted", "completed", "failed")),), row.job)
+    else:
+        _away(world, host, "part", chance.uniform(8.0, 16.0))
+        moment = Until(("running",), row.job)
+    if (yield moment) is None:
+        return
+    yield chance.choice((0.1, 1.0)) * chance.random()
+    if chance.random() < 0.5:
+        world.network.weather = Weather(lost=0.3, delay_s=0.5)
+    world.put_backup_back()
 
 
 def _address(world: World, chance: random.Random) -> Plot:
@@ -383,7 +415,13 @@ def _address(world: World, chance: random.Random) -> Plot:
     if chance.random() < 0.6:
         _away(world, holder, chance.choice(AWAY), chance.uniform(1.0, 20.0))
     world.tell(lambda: f"a plot: {mover.name} gets the address of {holder.name}")
+    if chance.random() < 0.3:
+        holder.stop()
+        world.time.after(chance.uniform(10.0, 20.0), holder.start)
     mover.move(holder.address)
+    if chance.random() < 0.5:
+        yield 0.5 + chance.random()
+        world.network.break_all(holder.key)
     yield 3.0 * chance.random()
     if chance.random() < 0.5:
         _away(world, mover, chance.choice(AWAY), chance.uniform(0.5, 5.0))
@@ -398,7 +436,10 @@ def _removed(world: World, chance: random.Random) -> Plot:
     """An operator removes a node at the moment at which its agent says Hello, or has been called lost."""
     host = world.hosts[chance.choice(world.names)]
     world.master.slow_s = 0.3
-    host.kill()
+    if chance.random() < 0.5:
+        host.stop()
+    else:
+        host.kill()
     if chance.random() < 0.3:
         yield 8.0 * chance.random()
     host.start()
@@ -410,6 +451,21 @@ def _removed(world: World, chance: random.Random) -> Plot:
         world.users.ask(f"remove {number} if it is gone", lambda n: Input(ev.RemoveNode(n, number)))
     yield 1.0
     world.master.slow_s = 0.002
+
+
+def _nobody(world: World, chance: random.Random) -> Plot:
+    """All nodes are removed under work that waits, and come again."""
+    world.users.submit(chance)
+    world.users.alike(chance, 2)
+    yield Until(("queued",))
+    for name in world.names:
+        world.users.of_node("remove", name, chance)
+    yield 1.0
+    world.users.why()
+    yield 3.0 * chance.random()
+    for name in world.names:
+        world.users.of_node("add", name, chance)
+        world.time.after(1.0, world.hosts[name].start)
 
 
 PLOTS: dict[str, Callable[[World, random.Random], Plot]] = {
@@ -426,4 +482,5 @@ PLOTS: dict[str, Callable[[World, random.Random], Plot]] = {
     "plot twice adopted": _twice_adopted,
     "plot address": _address,
     "plot removed": _removed,
+    "plot nobody": _nobody,
 }

@@ -109,10 +109,15 @@ def lie(world: World, host: Host, chance: random.Random) -> None:
         wire.Ended(session, f"{uuid}.{number}.lie", uuid, number, how, failure),
         wire.PublishRequest(session, uuid, number, 1 << 40, made),
         wire.Heartbeat(session, 1 << 30, attempts=(report,)),
-        wire.Heartbeat(session, 1 << 30),
+        wire.Heartbeat(session, chance.choice((1, 1 << 30))),
         wire.Accepted(session, uuid, number, 1),
     )
-    world.network.say(agent.link, chance.choice(messages))
+    attempt = next((a for a in world.checks.mirror.attempts.values() if (a.uuid, a.number) == (uuid, number)), None)
+    if attempt is not None and attempt.given_up and chance.random() < 0.7:
+        item = f"{uuid}.{number}.lie"
+        world.network.say(agent.link, wire.Published(session, item, uuid, number, 1, made, Results()))
+    else:
+        world.network.say(agent.link, chance.choice(messages))
 
 
 def early_end(world: World, host: Host, chance: random.Random) -> None:
@@ -126,8 +131,12 @@ def early_end(world: World, host: Host, chance: random.Random) -> None:
             item = f"{attempt.uuid}.{attempt.number}.lie"
             how: wire.How = chance.choice(("failed", "failed", "failed", "completed", "stopped"))
             failure = None if how != "failed" else chance.choice((BROKEN, WRONG, LATE, LATE))
-            ended = wire.Ended(agent.session.number, item, attempt.uuid, attempt.number, how, failure)
-            world.network.say(agent.link, ended)
+            session, uuid, number = agent.session.number, attempt.uuid, attempt.number
+            if chance.random() < 0.3:
+                asks = wire.PublishRequest(session, uuid, number, 1, Fingerprint(1, f"{uuid}.{number}"))
+                world.network.say(agent.link, asks)
+            else:
+                world.network.say(agent.link, wire.Ended(session, item, uuid, number, how, failure))
 
 
 def lease_of_target(world: World, host: Host, job: int) -> None:

@@ -20,8 +20,8 @@ from ffrtmp.farm.placement import could_ever
 from ffrtmp.spec import JobSpec, MediaPath, Needs, Pattern, Recipe, Source
 from ffrtmp_master.api.backend import Idempotency, Outcome
 from ffrtmp_master.refusal import Refusal
-from ffrtmp_master.rows import AuditRow
-from ffrtmp_master.submit import PreparedJob, again, output_key, terms_of
+from ffrtmp_master.rows import AuditRow, TicketRow
+from ffrtmp_master.submit import NUMBER_MARK, PreparedJob, again, output_key, terms_of
 from ffrtmp_master.turn import Asked, Input
 
 if TYPE_CHECKING:
@@ -205,7 +205,8 @@ class Users:
         needs = needs or _needs(chance)
         root = SHARED if chance.random() < 0.7 else f"local-{chance.choice(self.world.names)}"
         serial = chance.randrange(OUTPUTS) if chance.random() < 0.25 else 1000 + chance.getrandbits(30)
-        output = MediaPath("media", root, f"{serial}.mp4")
+        name = f"jobs/{NUMBER_MARK}.mp4" if chance.random() < 0.05 else f"{serial}.mp4"
+        output = MediaPath("media", root, name)
         plain = not live and chance.random() < 0.02
         spec = JobSpec(
             Recipe("x", kind="live" if live else "plain" if plain else "file", needs=needs),
@@ -289,6 +290,15 @@ class Users:
         name, other = chance.sample(self.world.names, 2)
         host = self.world.hosts[name]
         strange = "k" * 40
+        strange_of: Callable[[int], ev.UserEvent] = chance.choice(
+            (
+                lambda n: ev.DrainNode(n, "nobody", True),
+                lambda n: ev.AcceptNode(n, "nobody"),
+                lambda n: ev.LabelNode(n, "nobody", frozenset()),
+                lambda n: ev.RemoveNode(n, "nobody"),
+            )
+        )
+        ticket = TicketRow(f"{chance.getrandbits(100):040x}", 0.0, "fresh") if what == "invite" else None
         events: dict[str, tuple[Callable[[int], ev.UserEvent], tuple[int, ...]]] = {
             "enrol again": (lambda n: ev.AddNode(n, name, host.key), (200, 201, 409)),
             "enrol taken": (lambda n: ev.AddNode(n, name, strange), (409,)),
@@ -296,7 +306,7 @@ class Users:
             "invite": (lambda n: ev.Invite(n, "fresh"), (201,)),
             "invite taken": (lambda n: ev.Invite(n, name, replace=chance.choice(("", "nobody"))), (404, 409)),
             "remove gently": (lambda n: ev.RemoveNode(n, name), (200, 409)),
-            "no such node": (lambda n: ev.DrainNode(n, "nobody", True), (404,)),
+            "no such node": (strange_of, (404,)),
         }
         make, may = events[what]
         known = self.world.checks.mirror.nodes
@@ -311,7 +321,7 @@ class Users:
             if status not in (*may, 503) and not gone:
                 self.world.checks.fail(f"P9: {what} is answered {status}")
 
-        self.ask(f"{what} {name}", lambda n: Input(make(n)), heard)
+        self.ask(f"{what} {name}", lambda n: Input(make(n), ticket=ticket), heard)
 
     def reinstall(self, name: str) -> None:
         """A host is installed anew, with a fresh key, and takes the place of its node when an operator says so."""
