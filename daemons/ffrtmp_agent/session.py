@@ -227,7 +227,7 @@ class Session:
         if self.number == message.session:
             return []  # said twice
         if self._told_address != self.about.address:
-            return self._say_hello(now_s)  # it has changed since Hello was said: this session is of another host to others
+            return self._say_hello(now_s)  # it has changed since: the master would know this host by its old one
         self.number = message.session
         self.timing = message.timing
         self._answered_s = now_s
