@@ -49,6 +49,22 @@ def check(farm: Farm, history: History) -> None:
     sessions(world)
 
 
+def answered(effects: list[fx.Effect]) -> None:
+    """What is refused is refused with a status that clients know, a reason, and for a node with what to do."""
+    for effect in effects:
+        if isinstance(effect, fx.Answer):
+            assert effect.status in (200, 201, 202, 404, 409, 503), effect
+            assert effect.detail or effect.status == 201, effect
+            assert len(effect.jobs) == len(effect.states)
+        elif isinstance(effect, fx.SendSorry):
+            assert effect.status in (403, 409) and effect.detail, effect
+            assert effect.retry is not bool(effect.hint), (
+                f"either there is something to do, or it is tried again: {effect}"
+            )
+        elif isinstance(effect, fx.SendDeny):
+            assert effect.detail, effect
+
+
 def replayed(world: World, history: History) -> None:
     """P10: the history gives the state of every job. P1: a job is open, or has ended."""
     open_jobs = {number for number, state in history.states.items() if state not in TERMINAL}

@@ -25,7 +25,7 @@ from ffrtmp.farm.node import Capacity
 from ffrtmp.farm.rules import Rules
 from ffrtmp.farm.why import why
 
-from .invariants import History, check
+from .invariants import History, answered, check
 
 GIB = 1 << 30
 START_S = 1000.0
@@ -57,7 +57,8 @@ class Local:
     request: int = 0
 
     def report(self) -> ev.Report:
-        return ev.Report(self.uuid, self.job, self.number, self.stage, self.phase, self.out_time_s, self.request)
+        stage = "".join(list(self.stage))  # a word from the wire is no object that the rules know
+        return ev.Report(self.uuid, self.job, self.number, stage, self.phase, self.out_time_s, self.request)
 
 
 class Host:
@@ -340,6 +341,7 @@ class Stage:
     def _apply(self, event: ev.Event) -> list[fx.Effect]:
         effects = self.farm.apply(event, self.now_s)
         self.history.add(effects)
+        answered(effects)
         for effect in effects:
             if isinstance(effect, fx.Record) and effect.before is None:
                 self.uuid_of[effect.job] = self._uuid(event, effect.job)

@@ -437,3 +437,35 @@ def test_a_failed_attempt_that_comes_back_is_no_rival():
     a.local(job).stage = "ended"
     a.back()
     assert stage.attempt(job).number == 2
+
+
+def both_at_work(*, older_s: float, newer_s: float) -> tuple[Stage, int, Host, Host]:
+    """A job whose second attempt was doubted too: the first came back and counts, the second is about to come back."""
+    stage, job, a, b = moved()
+    b.progress(job, newer_s)
+    stage.lose(b)
+    a.local(job).out_time_s = older_s
+    a.back()
+    assert (stage.where(job), stage.attempt(job).number) == ("a", 1)
+    return stage, job, a, b
+
+
+def test_the_newer_of_two_attempts_that_are_level_is_given_up_also_when_it_comes_back_last():
+    stage, job, a, b = both_at_work(older_s=30.0, newer_s=30.0)
+    b.back()
+    assert stage.attempt(job).number == 1 and not b.has(job)
+    assert a.has(job)
+
+
+def test_p2_a_newer_attempt_that_comes_back_ahead_leaves_the_grant_where_it_is():
+    stage, job, a, b = both_at_work(older_s=30.0, newer_s=20.0)
+    a.publishes = False
+    a.request(job)
+    b.local(job).out_time_s = 1000.0
+    b.local(job).phase = Phase.PUBLISHING
+    b.back()
+    grant = stage.grant(job)
+    assert grant is not None and grant.attempt == stage.attempt(job).number == 1
+    assert not b.has(job)
+    a.publish(job)
+    ends_once(stage, job, a, b)

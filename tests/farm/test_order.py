@@ -266,3 +266,14 @@ def test_a_reserved_node_is_open_to_all_as_soon_as_its_job_starts_elsewhere():
     assert len(stage.hosts["a"].locals) == 3
     stage.node("b")
     assert (stage.where(wide), stage.where(waits)) == ("b", "a")
+
+
+def test_the_node_that_is_reserved_is_the_one_that_lacks_least():
+    stage = Stage(reserve_after_s=900.0)
+    for name, cores, used in (("a", 4000, 250), ("b", 8900, 5000), ("c", 9000, 7000)):
+        stage.node(name, replace(ROOM, cpu_milli=cores))
+        assert stage.where(stage.submit(terms(used))) == name
+    wide = stage.submit(terms(4000))
+    stage.pass_s(906, 6.0)
+    kept = stage.world.reservation
+    assert kept is not None and (kept.job, kept.node) == (wide, "b")

