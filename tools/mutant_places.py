@@ -6,7 +6,8 @@ Left out are those that cannot change what the program does, where the text alon
 * the decorator of a dataclass that adds no field to the dataclass it is made of: it inherits all that the decorator would make;
 * `==` for `is` (and the other way round) beside None or a member of an enumeration: there is one object of each, and mypy
   lets nothing be compared with it that could be equal and another;
-* the bare star of a signature, which an operator takes for a multiplication.
+* an order for `is` beside the least or the greatest member of an enumeration, where the two say the same;
+* the bare star of a signature and the two stars before a mapping, which operators take for arithmetic.
 """
 
 from __future__ import annotations
@@ -25,9 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RULES = "daemons/ffrtmp/farm"
 BINDING_ONLY = {"frozen", "slots", "kw_only"}
 ENUMERATIONS = {"Enum", "IntEnum", "StrEnum"}
-IDENTITY = frozenset(
-    f"core/ReplaceComparisonOperator_{pair}" for pair in ("Is_Eq", "IsNot_NotEq", "Eq_Is", "NotEq_IsNot")
-)
+COMPARISON = "core/ReplaceComparisonOperator_"
+IDENTITY = frozenset(f"{COMPARISON}{pair}" for pair in ("Is_Eq", "IsNot_NotEq", "Eq_Is", "NotEq_IsNot"))
 DECORATOR = frozenset({"core/RemoveDecorator"})
 
 Place = tuple[int, int]  # line, column
@@ -67,11 +67,11 @@ def mutants() -> Iterator[Mutant]:
     """All of the rules."""
     paths = sorted((ROOT / RULES).glob("*.py"))
     texts = {path: path.read_text() for path in paths}
-    enumerations = {name for text in texts.values() for name in _enumerations(ast.parse(text))}
+    enumerations = {name: values for text in texts.values() for name, values in _enumerations(ast.parse(text))}
     for path, text in texts.items():
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
         tree = ast.parse(text)
-        deaf = [*_annotations(tree), *_decorators(tree), *_identities(tree, enumerations)]
+        deaf = [*_annotations(tree), *_unpackings(tree), *_decorators(tree), *_identities(tree, enumerations)]
         functions = list(_functions(tree))
         nodes = list(ast_nodes(get_ast(text)))
         for name in operator_names():
@@ -127,6 +127,17 @@ def _star(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[Deaf]:
         yield last, _start(arguments.kwonlyargs[0]), frozenset()
 
 
+def _unpackings(tree: ast.Module) -> Iterator[Deaf]:
+    for node in ast.walk(tree):
+        values: list[ast.expr] = []
+        if isinstance(node, ast.Dict):
+            values = [value for key, value in zip(node.keys, node.values, strict=True) if key is None]
+        elif isinstance(node, ast.Call):
+            values = [word.value for word in node.keywords if word.arg is None]
+        for value in values:
+            yield (value.lineno, value.col_offset - 2), _start(value), frozenset()
+
+
 def _decorators(tree: ast.Module) -> Iterator[Deaf]:
     for node in tree.body:
         if (
@@ -140,20 +151,26 @@ def _decorators(tree: ast.Module) -> Iterator[Deaf]:
             yield (line, 0), (line + 1, 0), DECORATOR
 
 
-def _enumerations(tree: ast.Module) -> Iterator[str]:
+def _enumerations(tree: ast.Module) -> Iterator[tuple[str, dict[str, str | int]]]:
+    """Each with the values of its members."""
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and any(isinstance(b, ast.Name) and b.id in ENUMERATIONS for b in node.bases):
-            yield node.name
+            given = [each for each in node.body if isinstance(each, ast.Assign)]
+            yield node.name, {ast.unparse(each.targets[0]): ast.literal_eval(each.value) for each in given}
 
 
-def _identities(tree: ast.Module, enumerations: set[str]) -> Iterator[Deaf]:
+def _identities(tree: ast.Module, enumerations: dict[str, dict[str, str | int]]) -> Iterator[Deaf]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Compare) and len(node.comparators) == 1:
-            right = node.comparators[0]
-            member = (
-                isinstance(right, ast.Attribute)
-                and isinstance(right.value, ast.Name)
-                and right.value.id in enumerations
-            )
-            if member or (isinstance(right, ast.Constant) and right.value is None):
-                yield _end(node.left), _start(right), IDENTITY
+        if not isinstance(node, ast.Compare) or len(node.comparators) != 1:
+            continue
+        place = _end(node.left), _start(right := node.comparators[0])
+        if isinstance(right, ast.Constant) and right.value is None:
+            yield *place, IDENTITY
+        elif isinstance(right, ast.Attribute) and isinstance(right.value, ast.Name) and right.value.id in enumerations:
+            yield *place, IDENTITY | _extremes(enumerations[right.value.id], right.attr)
+
+
+def _extremes(values: dict[str, str | int], member: str) -> frozenset[str]:
+    ordered = sorted(values, key=lambda name: values[name])
+    pairs = {ordered[0]: ("Is_LtE", "IsNot_Gt"), ordered[-1]: ("Is_GtE", "IsNot_Lt")}.get(member, ())
+    return frozenset(f"{COMPARISON}{pair}" for pair in pairs)

@@ -28,7 +28,7 @@ from ffrtmp.farm.why import why
 from .invariants import History, answered, check
 
 GIB = 1 << 30
-START_S = 1000.0
+START_S = 7.0
 MOMENT_S = 0.01
 BROKEN = Failure(Reason.RUNTIME_ERROR, True, "Conversion failed!", "look at the log")
 WRONG = Failure(Reason.INPUT_ERROR, False, "moov atom not found", "is it a video?")
