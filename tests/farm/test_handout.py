@@ -78,6 +78,25 @@ def test_a_node_that_refuses_for_want_of_room_is_asked_again_only_after_a_while_
     assert stage.job(job).failures == 0
 
 
+def test_a_node_that_refuses_again_and_again_is_left_alone_longer_each_time_until_it_takes_a_job():
+    stage = Stage(hold_s=5.0, hold_most_s=30.0)
+    a = stage.node("a")
+    a.accepts = False
+    job = stage.submit()
+
+    def held_s() -> float:
+        a.refuse(job)
+        asked_s = stage.world.contacts["a"].hold_until_s - stage.now_s
+        stage.until(lambda: stage.state(job) is State.ASSIGNED)
+        return round(asked_s)
+
+    assert [held_s() for _ in range(5)] == [5, 10, 20, 30, 30]
+    a.accept(job)
+    other = stage.submit()
+    a.refuse(other)
+    assert round(stage.world.contacts["a"].hold_until_s - stage.now_s) == 5
+
+
 def test_a_refusal_with_a_reason_is_a_failed_attempt():
     stage = Stage()
     a = stage.node("a")
@@ -276,3 +295,19 @@ def test_at_most_so_many_are_handed_out_a_turn_and_the_rest_in_the_next():
     assert handed == 2
     assert len(assigns(stage.turn())) == 2
     assert len(assigns(stage.turn())) == 1
+
+
+def test_no_more_are_handed_out_a_turn_also_where_a_reservation_ends_in_it():
+    stage = Stage(handouts_per_turn=2, reserve_after_s=60.0)
+    a = stage.node("a", replace(ROOM, slots=8))
+    small = [stage.submit() for _ in range(4)]
+    wide = stage.submit(terms(4000))
+    stage.pass_s(66, 6.0)
+    for job in small[:3]:
+        a.verified(job)
+    stage.node("b", replace(ROOM, cpu_milli=3000, slots=8), hello=False)
+    rest = [stage.submit(terms(250)) for _ in range(8)]
+    assert stage.world.reservation is not None and {stage.state(job) for job in rest} == {State.QUEUED}
+    effects = stage.turn(a.published_event(a.local(small[3])), stage.hosts["b"].hello_event())
+    assert len(assigns(effects)) == 2
+    assert stage.state(wide) is not State.QUEUED

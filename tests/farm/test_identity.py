@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from farm.stage import ROOM, WRONG, Host, Stage
 
 from ffrtmp.farm import effects as fx
@@ -124,10 +125,11 @@ def test_p9_an_address_is_free_when_its_node_is_silent_and_no_sooner_because_som
     assert stage.where(job) == "b"
 
 
-def test_p9_a_node_whose_connection_breaks_loses_its_address_to_nobody_who_waits_for_it():
+@pytest.mark.parametrize(("there", "comes"), [("a", "b"), ("b", "a")])
+def test_p9_a_node_whose_connection_breaks_loses_its_address_to_nobody_who_waits_for_it(there, comes):
     stage = Stage(sign_s=2.0, lost_after_s=15.0)
-    a = stage.node("a", address="10.1.1.1")
-    b = stage.node("b", address="10.1.1.1")
+    a = stage.node(there, address="10.1.1.1")
+    b = stage.node(comes, address="10.1.1.1")
     job = stage.submit()
     stage.turn(b.hello_event())
     old, a.connection, a.session = a.connection, b"a/2", 0
@@ -137,7 +139,18 @@ def test_p9_a_node_whose_connection_breaks_loses_its_address_to_nobody_who_waits
     assert a.session and not b.session
     stage.pass_s(20)
     assert stage.path(job) == ["queued", "assigned", "running"]
-    assert stage.world.in_contact("a") is not None
+    assert stage.world.in_contact(there) is not None
+
+
+@pytest.mark.parametrize(("there", "comes"), [("a", "b"), ("b", "a")])
+def test_p9_a_closed_connection_frees_no_address_for_another_node(there, comes):
+    stage = Stage(sign_s=2.0, lost_after_s=15.0)
+    a = stage.node(there, address="10.1.1.1")
+    b = stage.node(comes, address="10.1.1.1", hello=False)
+    a.leave()
+    stage.turn(b.hello_event())
+    assert sorries(stage.turn(ev.Unreachable(a.connection))) == []
+    assert not b.session and stage.world.in_contact(there) is not None, "it may be on its way back"
 
 
 def test_p9_a_node_whose_address_changes_is_known_under_the_new_one_at_once_and_its_old_one_is_free():
@@ -241,6 +254,32 @@ def test_a_newcomer_is_admitted_with_its_newest_words():
     stage.now_s += 1.5
     stage.turn()
     assert stage.world.nodes["a"].capacity.cpu_milli == 1
+
+
+def test_p9_who_waits_for_an_address_may_say_hello_over_another_connection_and_a_third_node_waits_its_turn():
+    stage = Stage(lost_after_s=15.0)
+    a = stage.node("a", address="10.1.1.1")
+    a.leave()
+    b = stage.node("b", address="10.1.1.1", hello=False)
+    c = stage.node("c", address="10.1.1.1", hello=False)
+    stage.turn(b.hello_event())
+    b.connection = b"b/2"
+    assert sorries(stage.turn(b.hello_event())) == []
+    (sorry,) = sorries(stage.turn(c.hello_event()))
+    assert sorry.connection == c.connection and sorry.retry
+    c.leave()
+    stage.pass_s(18)
+    assert b.session and stage.world.contacts["b"].connection == b"b/2"
+
+
+def test_p9_a_new_life_on_the_same_connection_is_no_repetition():
+    stage = Stage()
+    a = stage.node("a")
+    effects = stage.turn(replace(a.hello_event(), incarnation=2))
+    assert not any(isinstance(e, fx.SendWelcome) for e in effects), "the old life is asked for a sign"
+    effects = stage.turn(a.hello_event())
+    (welcome,) = [e for e in effects if isinstance(e, fx.SendWelcome)]
+    assert welcome.session == a.session, "the same life again has its session"
 
 
 def test_a_third_that_comes_while_a_newcomer_waits_is_told_to_try_again():

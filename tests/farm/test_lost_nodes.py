@@ -252,11 +252,15 @@ def test_two_attempts_of_one_job_that_come_back_leave_one():
     ends_once(stage, job, a, b, c)
 
 
+@pytest.mark.parametrize("granted", [False, True])
 @pytest.mark.parametrize("said", ["ended", "asks to publish", "published", "not published", "refused"])
-def test_p4_what_a_given_up_attempt_says_changes_nothing(said):
+def test_p4_what_a_given_up_attempt_says_changes_nothing(said, granted):
     stage, job, a, b = moved()
     b.progress(job, 100.0)
-    a.obeys = False
+    a.obeys = b.publishes = False
+    if granted:
+        b.request(job)
+    grant = stage.grant(job)
     a.back()
     local = a.local(job)
     rows = len(stage.history.rows)
@@ -271,7 +275,7 @@ def test_p4_what_a_given_up_attempt_says_changes_nothing(said):
     stage.turn(event)
     assert len(stage.history.rows) == rows
     assert (stage.state(job), stage.attempt(job).number) == (State.RUNNING, 2)
-    assert stage.grant(job) is None
+    assert stage.grant(job) == grant
 
 
 def test_p4_an_order_to_give_up_is_repeated_until_nothing_is_left():
@@ -469,3 +473,42 @@ def test_p2_a_newer_attempt_that_comes_back_ahead_leaves_the_grant_where_it_is()
     assert not b.has(job)
     a.publish(job)
     ends_once(stage, job, a, b)
+
+
+@pytest.mark.parametrize("said", ["published", "not published"])
+def test_p4_what_a_newer_given_up_attempt_says_leaves_the_older_one_its_grant(said):
+    stage, job, a, b = both_at_work(older_s=30.0, newer_s=20.0)
+    a.publishes = b.obeys = False
+    a.request(job, 4)
+    grant = stage.grant(job)
+    b.back()
+    local = b.local(job)
+    if said == "published":
+        stage.turn(ev.Published(*b._at(), "y", local.uuid, 2, 5, stage.print_of(local.uuid)))
+    else:
+        stage.turn(ev.NotPublished(*b._at(), "y", local.uuid, 2, 5, "late"))
+    assert grant is not None and stage.grant(job) == grant
+    assert (stage.state(job), stage.attempt(job).number) == (State.RUNNING, 1)
+
+
+def test_p4_an_attempt_that_publishes_though_its_job_is_being_canceled_completes_nothing():
+    stage, job, a, _b = moved()
+    a.back()
+    a.obeys = False
+    stage.cancel(job)
+    local = a.local(job)
+    stage.turn(a.published_event(local))
+    assert stage.state(job) is State.CANCELED
+
+
+def test_a_hello_that_names_an_attempt_stands_for_an_acceptance_that_was_lost():
+    stage = Stage()
+    a = stage.node("a")
+    a.accepts = False
+    job = stage.submit()
+    a._accepted(stage.attempt(job))
+    a.leave()
+    a.back()
+    stage.pass_s(3)
+    assert stage.state(job) is State.RUNNING and stage.attempt(job).number == 1
+    assert not [e for e in a.heard if isinstance(e, fx.SendOrder)]

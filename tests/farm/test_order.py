@@ -9,6 +9,7 @@ from farm.stage import ROOM, Stage, terms
 
 from ffrtmp.farm import events as ev
 from ffrtmp.farm.job import Priority, Queue, State
+from ffrtmp.farm.queue import Lanes
 
 ONE_SLOT = replace(ROOM, slots=1)
 GPU = frozenset({"h264_nvenc"})
@@ -167,6 +168,7 @@ def test_a_live_job_is_never_held_up_by_a_reservation():
     live = stage.submit(terms(queue=Queue.LIVE))
     assert stage.state(live) is State.RUNNING
     assert stage.state(wide) is State.QUEUED
+    assert stage.world.reservation is not None and stage.world.reservation.job == wide, "it is still helped"
 
 
 def test_only_one_node_is_reserved_at_a_time():
@@ -277,3 +279,26 @@ def test_the_node_that_is_reserved_is_the_one_that_lacks_least():
     stage.pass_s(906, 6.0)
     kept = stage.world.reservation
     assert kept is not None and (kept.job, kept.node) == (wide, "b")
+
+
+def test_what_a_waiting_job_costs_does_not_grow_with_those_that_wait():
+    there: set[int] = set()
+    looks = 0
+    key = (Queue.DEFAULT, Priority.MEDIUM, terms().requirements)
+
+    def lane_now(number):
+        nonlocal looks
+        looks += 1
+        return key if number in there else None
+
+    lanes = Lanes(lane_now)
+    stale = 0
+    for number in range(1000):
+        there.add(number)
+        lanes.entered(key, number)
+    for number in range(999, 0, -1):
+        there.remove(number)
+        lanes.left(key)
+        stale = max(stale, len(lanes._heaps[key]) - 2 * lanes.waiting(key))
+    assert lanes.head(key) == 0 and lanes.waiting(key) == 1
+    assert stale == 64 and looks < 3000

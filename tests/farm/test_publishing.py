@@ -55,6 +55,7 @@ def test_p2_a_grant_that_ran_out_is_renewed_under_a_new_request_number():
     second = stage.grant(job)
     assert first and second and second.request != first.request
     assert second.until_s > first.until_s + 10.0
+    assert sum(row.kind == "granted" for row in stage.history.rows) == 1, "it is told once"
     assert [e.request for e in answers if isinstance(e, fx.SendGrant)] == [second.request]
     # The same request again (its answer was lost) makes nothing new.
     a.request(job, second.request)

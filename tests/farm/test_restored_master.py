@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from farm.stage import Host, Stage, terms
+from farm.stage import BROKEN, Host, Stage, terms
 
 from ffrtmp.farm import effects as fx
 from ffrtmp.farm import events as ev
-from ffrtmp.farm.job import State
+from ffrtmp.farm.job import State, Want
 from ffrtmp.farm.restored import JOBS_AHEAD_MAX, NUMBERS_SKIPPED
 
 
@@ -174,8 +174,11 @@ def test_an_offer_that_is_made_twice_is_taken_once():
     job = stage.submit()
     put_back(stage, old)
     local = a.local(job)
-    a.say(ev.Adopt(*a._at(), local.uuid, job, 1, terms()))
+    answers = a.say(ev.Adopt(*a._at(), local.uuid, job, 1, terms()))
+    assert [e.want for e in answers if isinstance(e, fx.SendOrder)] == [Want.RUN], "the first answer may be lost"
     assert len(stage.world.jobs) == 1
+    b = stage.node("b")
+    assert not b.say(ev.Adopt(*b._at(), local.uuid, job, 1, terms())), "a node offers nobody else's"
 
 
 def test_a_stranger_at_a_master_that_was_not_restored_is_told_to_stop():
@@ -207,3 +210,47 @@ def test_a_number_that_cannot_be_is_not_believed():
     assert stage.world.value("next_job") == next_job
     stage.turn(replace(hello, connection=b"again"))
     assert stage.submit() < JOBS_AHEAD_MAX
+
+
+def test_no_number_that_an_agent_has_heard_of_is_given_again():
+    stage, (a,) = begun("a")
+    old = stage.stored()
+    last = [stage.submit() for _ in range(3)][-1]
+    for job in range(1, last + 1):
+        a.verified(job)
+    stage.pass_s(2)
+    put_back(stage, old)
+    assert stage.submit() == last + 1, "their outputs are there, and their numbers are told"
+
+
+def test_a_number_that_an_adopted_job_keeps_is_not_given_again():
+    stage, (a,) = begun("a")
+    old = stage.stored()
+    job = stage.submit()
+    uuid = stage.job(job).uuid
+    stage.pass_s(2)
+    stage.restart(1.0, backup=old)
+    stage.turn(a.hello_event(reports=tuple(replace(x.report(), job=0) for x in a.locals.values()), seen_job=0))
+    a.session = stage.world.contacts["a"].session
+    stage.mail.clear()
+    a.say(ev.Adopt(*a._at(), uuid, 50, 1, terms()))
+    assert stage.world.by_uuid[uuid] == 50
+    assert stage.submit() == 51
+
+
+def test_what_an_offered_attempt_came_to_is_acknowledged_only_when_it_was_adopted():
+    stage, (a,) = begun("a")
+    old = stage.stored()
+    job = stage.submit()
+    stage.pass_s(2)
+    stage.restart(1.0, backup=old)
+    stage.turn(a.hello_event())
+    offers, stage.mail = stage.mail, []
+    assert [type(e).__name__ for e in offers] == ["Adopt"]
+    a.publishes = False
+    local = a.local(job)
+    assert stage.turn(ev.Ended(*a._at(), "x", local.uuid, 1, "failed", BROKEN)) == [], "it is said again"
+    stage.turn(*offers)
+    effects = stage.turn(ev.Ended(*a._at(), "x", local.uuid, 1, "failed", BROKEN))
+    assert fx.SendAck("a", "x") in effects
+    assert stage.state(job) is State.RETRYING

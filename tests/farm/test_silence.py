@@ -216,3 +216,13 @@ def test_waiting_jobs_back_offs_holds_and_queues_are_as_they_were_after_a_restar
     stage.resume(held)
     assert stage.state(held) is State.RUNNING
     assert stage.attempt(held).number == 1
+
+
+def test_a_failed_job_is_tried_again_as_soon_as_without_the_restart():
+    stage = Stage(backoff_first_s=5.0, lost_after_s=15.0)
+    a = stage.node("a")
+    job = stage.submit()
+    a.fail(job)
+    due_s = stage.job(job).due_s
+    stage.restart(1.0)
+    assert stage.job(job).due_s == due_s, "no lease is waited for where none was asked for"

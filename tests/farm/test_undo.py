@@ -130,3 +130,12 @@ def test_p12_ever_new_kinds_of_jobs_and_nodes_are_not_remembered():
     for kept in (world.usage, world.on_node, world.of_job, world.by_uuid, world.by_identity, world.sent_s):
         assert not kept
     assert not len(world.contacts) and not len(world.lanes) and not world.undo
+
+
+def test_p12_jobs_with_the_same_terms_share_them_in_memory():
+    stage = Stage()
+    first, second = stage.submit(terms(1000)), stage.submit(terms(1000))
+    other = stage.submit(terms(2000))
+    assert stage.job(first).terms is stage.job(second).terms is not stage.job(other).terms
+    stage.restart()
+    assert stage.job(first).terms is stage.job(second).terms
