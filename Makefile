@@ -26,7 +26,7 @@ CHAOS ?= short
 SECONDS ?= 600
 BENCHES := $(sort $(wildcard bench/*.py))
 
-.PHONY: help venv demo test test-faults test-disk simulate mutants fuzz lint bench clean
+.PHONY: help venv demo test test-faults test-disk simulate mutants plants fuzz lint bench clean
 
 help: ## list the targets
 	@echo "ffrtmp: make TARGET"
@@ -68,6 +68,9 @@ mutants: $(INSTALLED) ## break the rules one small way at a time for SECONDS=600
 	@test -x build/mutants/venv/bin/cosmic-ray || $(PYTHON) -m venv build/mutants/venv
 	@$(subst $(BIN),build/mutants/venv/bin,$(PIP)) --require-hashes -r requirements/mutants.txt
 	@build/mutants/venv/bin/python tools/mutants.py --seconds $(SECONDS) $(ARGS)
+
+plants: $(INSTALLED) ## plant known bugs one by one and see that worlds of the simulator find each: FIRST=0 (ARGS="--worlds 2000")
+	@$(BIN)/python tools/plants.py $(if $(FIRST),--first $(FIRST)) $(ARGS)
 
 chaos: $(INSTALLED) media ## a farm on a network that breaks, as root: CHAOS=short or full, CHAOS_SEED=N repeats
 	@tools/need.sh strace=strace mkfs.ext4=e2fsprogs mount=mount faketime=faketime

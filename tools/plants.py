@@ -1,0 +1,176 @@
+"""Plant a bug, run worlds of the simulator until one fails; plant the next.
+
+Each plant (planted.py says which there are) is made in a copy of the tree, and the given worlds run there in chunks, until
+one fails or `--worlds` have run. The world that failed must hold without the plant, or it says nothing of it.
+
+All plants go on by a chunk each in turn, so that the quick ones are known soon. Results are kept one a line in
+build/plants/results.jsonl under a digest of the programs, the simulator and the plant: a run can be stopped at any time, and
+goes on where it was as long as these stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from planted import PLANTS, Plant
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / "build" / "plants"
+COUNTS = ("daemons/", "tests/simulation/")  # what a result depends on
+CHUNK = 50
+SEED = re.compile(r"seed (\d+)")
+
+Result = dict[str, Any]
+
+
+class Copy:
+    """The tree as it stands, in a folder of its own, where one thing after the other is planted."""
+
+    def __init__(self, folder: Path, python: str) -> None:
+        self.folder = folder
+        self.python = python
+        shutil.rmtree(folder, ignore_errors=True)
+        found = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout
+        self.names = sorted(name for name in found.decode().split("\0") if name and (ROOT / name).is_file())
+        for name in self.names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name)
+
+    def digest(self) -> str:
+        """Of all that decides what a world does."""
+        total = hashlib.sha256()
+        for name in self.names:
+            if name.startswith(COUNTS) and name.endswith((".py", ".toml")):
+                total.update(name.encode() + b"\0" + (self.folder / name).read_bytes())
+        return total.hexdigest()[:16]
+
+    def run(self, plant: Plant | None, first: int, count: int) -> str:
+        """Run worlds with the plant, or without any; what was said where one failed, else nothing."""
+        kept = {edit.path: (self.folder / edit.path).read_text() for edit in plant.edits} if plant else {}
+        try:
+            if plant is not None:
+                self._make(plant)
+            command = [self.python, "-B", "-m", "tests.simulation", "--seeds", str(count), "--first", str(first)]
+            environment = {**os.environ, "PYTHONPATH": "daemons:."}
+            done = subprocess.run(
+                [*command, "--jobs", "1"], cwd=self.folder, env=environment, capture_output=True, text=True, check=False
+            )
+        finally:
+            for path, text in kept.items():
+                (self.folder / path).write_text(text)
+        return (done.stdout + done.stderr if done.returncode else "").strip()
+
+    def _make(self, plant: Plant) -> None:
+        for edit in plant.edits:
+            path = self.folder / edit.path
+            text = path.read_text()
+            if text.count(edit.there) != 1:
+                raise SystemExit(
+                    f"{plant.name}: in {edit.path} its text stands {text.count(edit.there)} times, not once"
+                )
+            path.write_text(text.replace(edit.there, edit.instead))
+
+
+def checked(copy: Copy, plants: Sequence[Plant]) -> None:
+    """See that each can be planted; raises SystemExit."""
+    for plant in plants:
+        for edit in plant.edits:
+            if (copy.folder / edit.path).read_text().count(edit.there) != 1:
+                raise SystemExit(f"{plant.name}: its text is not in {edit.path} exactly once")
+
+
+def key(digest: str, plant: Plant, first: int) -> str:
+    """What a result is kept under."""
+    return hashlib.sha256(json.dumps([digest, first, asdict(plant)], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def known(results: Path) -> dict[str, Result]:
+    """The newest word on each plant."""
+    lines = results.read_text().splitlines() if results.exists() else []
+    return {one["key"]: one for one in map(json.loads, lines)}
+
+
+def go_on(copy: Copy, plant: Plant, before: Result, count: int) -> Result:
+    """Run `count` more worlds with a plant. `before` says how many have run."""
+    first = before["first"] + before["worlds"]
+    told = copy.run(plant, first, count)
+    if not told:
+        return {**before, "worlds": before["worlds"] + count}
+    seeds = [seed for seed in map(int, SEED.findall(told)) if first <= seed < first + count]
+    if not seeds:
+        raise SystemExit(f"{plant.name}: the worlds of {first} to {first + count - 1} did not run:\n{told[-2000:]}")
+    seed = min(seeds)
+    before = {**before, "worlds": seed - before["first"] + 1}
+    if copy.run(None, seed, 1):
+        print(f"world {seed} fails without any plant, and says nothing", flush=True)
+        return before
+    return {**before, "seed": seed, "told": copy.run(plant, seed, 1)[-4000:]}
+
+
+def line(plant: Plant, result: Result) -> str:
+    """One plant's result, in words."""
+    if "seed" not in result:
+        return f"{plant.promise:4} {plant.name}: not found in {result['worlds']}"
+    why = next((text for text in result["told"].splitlines() if "P" in text or "broken" in text), "")
+    return (
+        f"{plant.promise:4} {plant.name}: found after {result['worlds']} worlds (seed {result['seed']}, {why.strip()})"
+    )
+
+
+def run(copy: Copy, plants: Sequence[Plant], results: Path, first: int, most: int) -> dict[Plant, Result]:
+    """Go on until each has been found or has had its worlds; each step is written as it is done."""
+    digest = copy.digest()
+    old = known(results)
+    state = {}
+    for plant in plants:
+        name = key(digest, plant, first)
+        state[plant] = old.get(name, {"key": name, "tree": digest, "name": plant.name, "first": first, "worlds": 0})
+    chunk = CHUNK
+    while waiting := [plant for plant in plants if "seed" not in state[plant] and state[plant]["worlds"] < most]:
+        for plant in waiting:
+            count = min(chunk, most - state[plant]["worlds"])
+            state[plant] = go_on(copy, plant, state[plant], count)
+            with results.open("a") as out:
+                print(json.dumps(state[plant]), file=out)
+            if "seed" in state[plant]:
+                print(line(plant, state[plant]), flush=True)
+        chunk = min(2 * chunk, 400)
+    return state
+
+
+def main() -> int:
+    """Plant, run, report."""
+    parser = argparse.ArgumentParser(description="plant known bugs and see that the simulator finds each")
+    parser.add_argument("--first", type=int, default=0, help="the first world")
+    parser.add_argument("--worlds", type=int, default=2000, help="the most worlds for each plant")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only plants with this in their name or promise")
+    parser.add_argument("--python", default=str(ROOT / ".venv" / "bin" / "python"), help="what runs the worlds")
+    args = parser.parse_args()
+    plants = [plant for plant in PLANTS if args.only in plant.name or args.only == plant.promise]
+    WORK.mkdir(parents=True, exist_ok=True)
+    copy = Copy(WORK / f"tree-{os.getpid()}", args.python)
+    try:
+        checked(copy, plants)
+        state = run(copy, plants, WORK / "results.jsonl", args.first, args.worlds)
+    finally:
+        shutil.rmtree(copy.folder, ignore_errors=True)
+    for plant in plants:
+        print(line(plant, state[plant]))
+    missed = [plant for plant in plants if "seed" not in state[plant]]
+    print(f"{len(plants)} plants, {len(plants) - len(missed)} found, {len(missed)} not found")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
