@@ -263,6 +263,7 @@ class AdoptionOffer(Message, frozen=True):
     spec: JobSpec
     queue: str
     priority: str
+    paused: bool = False
 
 
 class Goodbye(Message, frozen=True):

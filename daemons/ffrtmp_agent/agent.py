@@ -246,9 +246,9 @@ class Agent:
     def _offer(self, key: AttemptKey) -> None:
         job = self.dirs[key].job_file() if key in self.dirs else None
         if job is not None:
-            number = self.session.number
+            number, paused = self.session.number, self.session.paused(key)
             self.link.send(
-                wire.AdoptionOffer(number, job.uuid, job.job, job.attempt, job.spec, job.queue, job.priority)
+                wire.AdoptionOffer(number, job.uuid, job.job, job.attempt, job.spec, job.queue, job.priority, paused)
             )
 
     def _ship(self, now_s: float) -> None:

@@ -391,6 +391,11 @@ class Session:
             actions.append(Control(key, "resume"))
         return [*actions, *(self._heartbeat(now_s) if self.live else [])]
 
+    def paused(self, key: AttemptKey) -> bool:
+        """Whether the processes of an attempt stand still, as far as is known."""
+        local = self.attempts.get(key)
+        return local is not None and local.stage == "paused"
+
     def seen_progress(self, key: AttemptKey, phase: wire.PhaseName, progress: Progress | None, restarts: int) -> None:
         """How far an attempt is; goes with the next heartbeat."""
         local = self.attempts.get(key)

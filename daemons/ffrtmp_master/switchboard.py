@@ -211,6 +211,7 @@ class Switchboard:
             message.job if free else 0,
             message.attempt,
             terms_of(message.spec, queue, priority, self.max_retries),
+            message.paused,
         )
         self.post(Input(event, spec=message.spec))
 

@@ -256,7 +256,8 @@ class Host:
             if local is not None and directive.action == "stop" and self.obeys:
                 said.append(self.ended_event(local, "stopped"))
             elif local is not None and directive.action == "offer":
-                offer = ev.Adopt(*self._at(), local.uuid, local.job, local.number, terms())
+                paused = local.stage == "paused"
+                offer = ev.Adopt(*self._at(), local.uuid, local.job, local.number, terms(), paused)
                 said.append(offer)
         return said
 

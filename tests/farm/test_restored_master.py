@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from farm.stage import BROKEN, Host, Stage, terms
+from farm.stage import BROKEN, ROOM, Host, Stage, terms
 
 from ffrtmp.farm import effects as fx
 from ffrtmp.farm import events as ev
@@ -166,6 +166,23 @@ def test_nobody_is_adopted_who_was_not_asked():
     stage, (a,) = begun("a")
     effects = a.say(ev.Adopt(*a._at(), "made-up", 7, 1, terms()))
     assert effects == [] and not len(stage.world.jobs)
+
+
+def test_p6_a_job_that_stood_still_when_it_was_adopted_waits_for_room_before_it_goes_on():
+    stage = Stage()
+    a = stage.node("a", replace(ROOM, slots=1))
+    old = stage.stored()
+    held = stage.submit()
+    stage.pause(held)
+    other = stage.submit()
+    assert stage.state(other) is State.RUNNING
+    put_back(stage, old)
+    assert stage.state(held) is State.RESUMING
+    assert a.local(held).stage == "paused"
+    a.verified(other)
+    stage.pass_s(2)
+    assert stage.state(held) is State.RUNNING
+    assert a.local(held).stage == "running"
 
 
 def test_an_offer_that_is_made_twice_is_taken_once():

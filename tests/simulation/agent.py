@@ -476,7 +476,10 @@ class Agent:
         directory = self.dirs.get(key)
         if directory is not None:
             job, number = directory.assign, self.session.number
-            offer = wire.AdoptionOffer(number, job.uuid, job.job, job.attempt, job.spec, job.queue, job.priority)
+            paused = self.session.paused(key)
+            offer = wire.AdoptionOffer(
+                number, job.uuid, job.job, job.attempt, job.spec, job.queue, job.priority, paused
+            )
             self.world.network.say(self.link, offer)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from farm import oracle
@@ -11,7 +12,7 @@ from store.mirror import Mirror
 
 from ffrtmp.farm import effects as fx
 from ffrtmp.farm import events as ev
-from ffrtmp.farm.job import TERMINAL, Attempt, Job, State
+from ffrtmp.farm.job import TERMINAL, Attempt, Grant, Job, State
 from ffrtmp.spec import Fingerprint
 from ffrtmp_master.rows import Loaded, TurnRows
 from ffrtmp_master.store.reader import Reader
@@ -30,6 +31,15 @@ class Violated(BaseException):
     """A promise is broken. No `except Exception` of production code may hide it."""
 
 
+@dataclass(frozen=True)
+class Published:
+    """Who put an output at its place; `epoch`: how often the master had been put back when the attempt began."""
+
+    number: int
+    node: str
+    epoch: int
+
+
 class Checks:
     """Watches one world."""
 
@@ -40,10 +50,12 @@ class Checks:
         self.numbers: dict[int, str] = {}  # of jobs -> UUID: never given twice
         self.attempts: dict[tuple[str, int], str] = {}  # handed out: (UUID, number) -> node
         self.ended: dict[str, State] = {}  # UUID -> as it was on disk
-        self.published: dict[str, int] = {}  # UUID -> the attempt that put the output there
+        self.granted: set[tuple[str, int]] = set()  # attempts (UUID, number) whose grant ever was on disk
+        self.published: dict[str, Published] = {}  # UUID -> who put the output there last
         self.loose: set[str] = set()  # hosts whose node was removed or whose folder was put back: not bound by grants
         self.strayed: set[str] = set()  # UUIDs of jobs of which a host that is not bound has published
         self.restored = 0  # how often the master was put back to a backup
+        self.unknowing = False  # it was put back so that nothing on its disk told of the time since
         self.in_flight: TurnRows | None = None
         self._turns = 0
 
@@ -103,18 +115,23 @@ class Checks:
         for job in (*turn.changes.jobs.values(), *turn.ended.values()):
             if isinstance(job, Job):
                 known = self.numbers.setdefault(job.number, job.uuid)
+                if self.unknowing:
+                    known = self.numbers[job.number] = job.uuid
                 self._sure(known == job.uuid, lambda: f"job number {job.number} was given twice")  # noqa: B023
+        for number, grant in turn.changes.grants.items():
+            if isinstance(grant, Grant):
+                self.granted.add((self.numbers[number], grant.attempt))
         for key, attempt in turn.changes.attempts.items():
             if isinstance(attempt, Attempt) and key not in self.mirror.attempts:
                 identity = (attempt.uuid, attempt.number)
                 node = self.attempts.setdefault(identity, attempt.node)
+                if self.unknowing:
+                    node = self.attempts[identity] = attempt.node
                 self._sure(node == attempt.node, lambda: f"attempt {key} was given twice: {node}, {attempt.node}")  # noqa: B023
 
     def _canceled(self, job: Job) -> None:
-        if self.restored:
-            return
         for host in self.world.hosts.values():
-            left = [d.name for d in host.running() if d.assign.uuid == job.uuid]
+            left = [d.name for d in host.running() if d.assign.uuid == job.uuid and d.epoch == self.restored]
             self._sure(not left or host.name in self.loose, lambda: f"P5: {left} runs on {host.name}, canceled")  # noqa: B023
 
     def kept(self, turns: Turns, decision: Decision) -> None:
@@ -178,13 +195,13 @@ class Checks:
         awake = [d for d in host.running() if d.engine is not None and d.engine.state == "running"]
         used = sum(d.assign.spec.recipe.needs.cpu_milli for d in awake)
         most = max(host.capacity.cpu_milli, need.cpu_milli)
-        self._sure(
-            used + need.cpu_milli <= most or self.restored, lambda: f"P6: {host.name} runs {used} and takes more"
-        )
-        if not directory.strict or self.restored:
+        self._sure(used + need.cpu_milli <= most, lambda: f"P6: {host.name} runs {used} and takes more")
+        if not directory.strict:
             return
         for other in self.world.hosts.values():
-            twins = [d.name for d in other.running() if d.assign.uuid == directory.assign.uuid]
+            twins = [
+                d.name for d in other.running() if d.assign.uuid == directory.assign.uuid and d.epoch == self.restored
+            ]
             frozen = other.frozen_s > self.world.time.now_s or other.name in self.loose
             self._sure(not twins or frozen, lambda: f"two engines of a strict job: {twins} on {other.name}")  # noqa: B023
 
@@ -194,15 +211,21 @@ class Checks:
         job = directory.assign.job
         self.world.tell(lambda: f"{host.name} renames the output of {directory.name}")
         self._sure(there is None or directory.assign.spec.overwrite, lambda: f"P3: {directory.name} replaces a file")
+        self._sure((uuid, number) in self.granted, lambda: f"P2: {directory.name} publishes, and never had a grant")
         grant = self.mirror.grants.get(job)
         granted = grant is not None and grant.attempt == number and self.numbers.get(job) == uuid
         if host.name in self.loose:
             self.strayed.add(uuid)
-        excused = uuid in self.strayed or self.restored
+        excused = uuid in self.strayed or directory.epoch < self.restored
         self._sure(granted or excused, lambda: f"P2: {directory.name} publishes on {host.name}, granted is {grant}")
         before = self.published.get(uuid)
-        self._sure(before in (None, number) or excused, lambda: f"P2: {directory.name} publishes after {before}")
-        self.published[uuid] = number
+        first = before is None or before.number == number or not self._bound(before)
+        self._sure(first or excused, lambda: f"P2: {directory.name} publishes after {before}")
+        self.published[uuid] = Published(number, host.name, directory.epoch)
+
+    def _bound(self, published: Published) -> bool:
+        """Whether the master still knew of that grant, or its end, and could settle it."""
+        return published.node not in self.loose and published.epoch == self.restored
 
     # ---- the end -------------------------------------------------------------------------------------------------
 
@@ -222,13 +245,14 @@ class Checks:
         self._sure(not problems, lambda: f"P10: {problems}")
         for identity, root in world.media.roots.items():
             for path, made in root.outputs.items():
-                uuid = made.digest.rpartition(".")[0]
-                known = self.ended.get(uuid)
+                uuid, _dot, number = made.digest.rpartition(".")
+                self._sure((uuid, int(number)) in self.granted, lambda: f"P2: {identity}:{path} was never granted")  # noqa: B023
+                known, published = self.ended.get(uuid), self.published[uuid]
                 self._sure(
-                    known is State.COMPLETED or self.loose or self.restored,
+                    known is State.COMPLETED or uuid in self.strayed or not self._bound(published),
                     lambda: f"P3: {identity}:{path} is of a job that is {known}",  # noqa: B023
                 )
 
     def _output_of(self, uuid: str, state: State, *, live: bool) -> None:
-        if state is State.COMPLETED and not live and not self.restored:
+        if state is State.COMPLETED and not live:
             self._sure(uuid in self.published, lambda: f"P3: {uuid} is completed, and nobody published it")

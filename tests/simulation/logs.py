@@ -93,7 +93,12 @@ class Logs:
         reader, most = self.world.master.reader, self.world.log_max_bytes
         for (known, attempt), written in self.written.items():
             checks = self.world.checks
-            if known != uuid or written.node in checks.loose or written.epoch < checks.restored:
+            if (
+                known != uuid
+                or self.world.master.retention_s
+                or written.node in checks.loose
+                or written.epoch < checks.restored
+            ):
                 continue
             size = reader.log_size(number, attempt)
             pieces = [(piece.offset, piece.end) for piece in reader.read_log(number, attempt)]

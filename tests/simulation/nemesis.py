@@ -45,6 +45,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "plots of holds": ("plot paused", "plot paused", "plot comes back", "plot crowded"),
     "plots of losses": ("plot comes back", "plot comes back", "plot publishing", "plot paused"),
     "plots of backups": ("plot put back", "plot put back", "plot twice adopted", "plot twice adopted"),
+    "master's copies": ("copy master", "revert master"),
 }
 GROUP_ODDS = 0.22  # so that a world has about four groups
 
@@ -268,5 +269,7 @@ _DEEDS: dict[str, Callable[[World, random.Random], None]] = {
     "reinstall": lambda world, chance: world.users.reinstall(chance.choice(world.names)),
     "offer": _offer,
     "backup": lambda world, _chance: world.keep_backup(),
+    "copy master": lambda world, _chance: world.keep_copy(),
+    "revert master": lambda world, _chance: world.put_copy_back(),
     "restore": lambda world, _chance: world.put_backup_back(),
 }

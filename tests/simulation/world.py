@@ -32,6 +32,7 @@ from ffrtmp_master.turn import Decision
 
 PEACE_S = 600.0
 STEPS_MOST = 100_000
+STATE = ("farm.db", "farm.db-wal", "farm.logs", "farm.logs-wal", "farm.db.numbers.json")
 
 
 def template(folder: Path) -> None:
@@ -253,6 +254,29 @@ class World:
         shutil.copyfile(self.folder / "backup.logs", self.folder / "farm.logs")
         self.put_back = True
         self.tell(lambda: "the backup is put back")
+
+    def keep_copy(self) -> None:
+        """Somebody makes a snapshot of the master's whole host: its files as they stand at this moment."""
+        copy = self.folder / "copy"
+        shutil.rmtree(copy, ignore_errors=True)
+        copy.mkdir()
+        for name in STATE:
+            if (self.folder / name).exists():
+                shutil.copyfile(self.folder / name, copy / name)
+
+    def put_copy_back(self) -> None:
+        """The snapshot is put back, with the numbers file, so that nothing there tells of the time since."""
+        copy = self.folder / "copy"
+        if not (copy / "farm.db.numbers.json").exists():
+            return
+        if self.master.up:
+            self.master.crash(power=False)
+        for name in (*STATE, "farm.db-shm", "farm.logs-shm"):
+            (self.folder / name).unlink(missing_ok=True)
+            if (copy / name).exists():
+                shutil.copyfile(copy / name, self.folder / name)
+        self.put_back = self.checks.unknowing = True
+        self.tell(lambda: "the snapshot of the master is put back")
 
 
 def story(seed: int, folder: Path, made: Path, acts: Sequence[Act] | None = None, *, telling: bool = True) -> World:

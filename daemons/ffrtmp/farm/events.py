@@ -272,13 +272,14 @@ class Settled(OfAttempt):
 class Adopt(FromAgent):
     """What a restored master did not know: an attempt and the job it belongs to, as its node keeps them.
 
-    `job` is the number it had, or 0 where the store has given that number to another job.
+    `job` is the number it had, or 0 where the store has given that number to another job. `paused`: its processes stand still.
     """
 
     uuid: str
     job: int
     number: int
     terms: Terms
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ TRANSITIONS: dict[State | None, dict[State, str]] = {
     _S.RUNNING: {
         _S.PAUSED: "the node says that it stands still",
         _S.QUEUED: "the node was lost",
-        _S.RESUMING: "an older attempt came back ahead of it, standing still; it waits for room",
+        _S.RESUMING: "an older attempt came back ahead of it, or it was adopted, standing still; it waits for room",
         _S.RETRYING: "failed, and another try may help; or its node was lost, and its lease has to run out",
         _S.CANCELING: "canceled",
         _S.COMPLETED: "its output is at its place",

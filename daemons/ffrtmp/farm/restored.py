@@ -13,7 +13,7 @@ from dataclasses import replace
 from . import recovery
 from .effects import NewLineage
 from .events import Adopt, Hello, Report
-from .job import Attempt, AttemptId, Job, State
+from .job import Attempt, AttemptId, Job, State, Want
 from .node import Beat
 from .queue import round_up
 from .world import World
@@ -87,7 +87,7 @@ def adopt(world: World, event: Adopt) -> None:
     if identity not in contact.offered:
         return  # it was not asked for; the next heartbeat that names it gets an order
     known = world.jobs.get(world.by_uuid.get(event.uuid, 0))
-    report = Report(event.uuid, event.job, event.number, "running")
+    report = Report(event.uuid, event.job, event.number, "paused" if event.paused else "running")
     beat = Beat(report.stage, report.phase, 0.0, 0)
     if known is not None:
         # Another node has offered another attempt of it before: the two are compared as after a loss.
@@ -96,6 +96,10 @@ def adopt(world: World, event: Adopt) -> None:
     else:
         job = _adopted(world, event)
         attempt = replace(_found(job, report, event.node), doubted=False)
+        if event.paused:
+            # Others may have its CPU by now: placement.wake lets it go on.
+            attempt = replace(attempt, want=Want.PAUSE)
+            world.move(job, State.RESUMING, "returned", "it stands still, and waits for room", node=event.node)
     world.attempts.put(attempt.id, attempt)
     world.contacts.put(
         event.node, replace(contact, beats={**contact.beats, attempt.id: beat}, offered=contact.offered - {identity})
