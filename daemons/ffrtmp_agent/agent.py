@@ -400,6 +400,8 @@ class Agent:
         try:
             if job is None:
                 raise FarmError("its directory is damaged")
+            if directory.lease_over(clock_s()):
+                raise FarmError("this agent stood still while it made it, and its lease is over")
             self.runner.start(directory, job.spec.recipe.limits)
             self.watching.began(directory)
             log.info("attempt %s started", directory.name, extra=extra)

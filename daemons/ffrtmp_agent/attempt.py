@@ -144,6 +144,11 @@ class AttemptDir:
         """Let the engine run until `until_s` of CLOCK_BOOTTIME. Not made durable: a boot ends every lease."""
         _write(self.path, "lease", f"{until_s:.3f}\n".encode(), durable=False)
 
+    def lease_over(self, now_s: float) -> bool:
+        """Whether the attempt has a lease, and that ended before `now_s` of CLOCK_BOOTTIME."""
+        until = self.read("lease", 64, own=True).strip()
+        return bool(until) and now_s >= float(until)
+
     def write_intent(self, intent: Intent) -> None:
         """Record, durably, that a rename is about to happen."""
         _write(self.path, "intent", msgspec.json.encode(intent))

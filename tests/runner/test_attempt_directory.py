@@ -102,6 +102,14 @@ def test_p12_the_agent_writes_through_no_link_that_a_job_has_laid(yard: Yard):
     assert (attempt.path / "lease").read_text() == "12.000\n"
 
 
+def test_an_attempt_knows_whether_its_lease_is_over_before_it_begins(yard: Yard):
+    attempt = yard.attempt("exit 0")
+    assert not attempt.lease_over(1e9), "it needs none"
+    attempt.renew_lease(12.0)
+    assert not attempt.lease_over(11.9)
+    assert attempt.lease_over(12.0)
+
+
 def test_what_is_not_the_agents_own_is_no_intent_and_no_note(yard: Yard):
     attempt = yard.attempt("exit 0")
     attempt.write_intent(Intent(7, Fingerprint(1, "aa")))

@@ -275,6 +275,9 @@ class Agent:
         actions = self.session.created(key, self.host.clock_s)
         if self.session.attempts[key].want == "discard":
             return actions
+        if directory.lease_s is not None and self.host.clock_s >= directory.lease_s:
+            self._judge(key)  # it has stood still while it made it
+            return actions
         needs_s, end = fate(self.chance, self.world.fails, live=directory.live)
         self.world.tell(lambda: f"{self.host.name} starts {directory.name}, {needs_s:.1f} s until {end or 'its death'}")
         host = self.host

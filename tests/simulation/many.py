@@ -15,6 +15,7 @@ from pathlib import Path
 
 from simulation import record
 from simulation.disk import simulated
+from simulation.faults import small_bounds
 from simulation.nemesis import Act
 from simulation.record import Part, stamped
 from simulation.world import World, story, template
@@ -29,7 +30,7 @@ def a_place() -> Iterator[tuple[Path, Path]]:
     memory = Path("/dev/shm")
     base = Path(tempfile.mkdtemp(prefix="ffrtmp-simulation-", dir=memory if memory.is_dir() else None))
     try:
-        with simulated(base):
+        with simulated(base), small_bounds():
             made = base / "template"
             made.mkdir()
             template(made)

@@ -272,6 +272,8 @@ class Master:
     def _died(self, death: BaseException) -> None:
         if not isinstance(death, Killed | StoreBroken):
             self.world.checks.fail(f"P12: the master died of {death!r}")
+        if isinstance(death, StoreBroken):
+            self.callers.cut()  # as main.py does
         self.world.tell(lambda: f"the master dies: {death!r}")
         self.crash(power=self.chance.random() < 0.4)
 

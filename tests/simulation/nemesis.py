@@ -18,7 +18,9 @@ from simulation.network import Weather
 from simulation.plots import PLOTS
 from simulation.users import OF_ENROLMENT, OF_JOBS, capacity
 
+from ffrtmp import wire
 from ffrtmp.farm.job import Queue
+from ffrtmp_master.turn import Input
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -40,6 +42,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "enrolment": (*OF_ENROLMENT, "reinstall", "offer", "plot removed", "plot removed", "plot address", "plot address"),
     "strays": ("stray", "stray", "old hello", "flood"),
     "liars": ("lie", "lie", "early end", "plot handed out"),
+    "faults of ours": ("rule fails", "rule fails", "rows", "rows", "no event", "remove database"),
     "the curious": ("why", "unstorable", "plot waiting", "plot fidget", "plot nobody"),
     "plots of ends": ("plot publishing", "plot publishing", "plot between", "plot handed out", "plot planned end"),
     "plots of holds": ("plot paused", "plot paused", "plot comes back", "plot crowded"),
@@ -234,6 +237,20 @@ def _offer(world: World, chance: random.Random) -> None:
     host.offer(structs.replace(fresh, cpu_milli=host.capacity.cpu_milli))
 
 
+def _no_event(world: World, _chance: random.Random) -> None:
+    """Something gets into a turn that is no event."""
+    master = world.master
+    if master.up:
+        master.audit(lambda: master.cycle.post(Input(wire.Goodbye(1))))  # type: ignore[arg-type]
+
+
+def _remove_database(world: World, chance: random.Random) -> None:
+    """Somebody removes a file of the store, under a master whose disk is in order otherwise."""
+    master = world.master
+    if master.up and not master.full and not master.doom[0] and not master.disk.fail_sync:
+        world.faults.remove(chance)
+
+
 _DEEDS: dict[str, Callable[[World, random.Random], None]] = {
     "weather": _weather,
     "part": _part,
@@ -259,6 +276,10 @@ _DEEDS: dict[str, Callable[[World, random.Random], None]] = {
     "clone": _clone,
     "snapshot": _snapshot,
     "revert": _revert,
+    "rule fails": lambda world, chance: world.faults.plant(chance),
+    "rows": lambda world, chance: world.faults.spoil(chance),
+    "no event": _no_event,
+    "remove database": _remove_database,
     "stray": lambda world, chance: strays.stray(world, _host(world, chance), chance),
     "old hello": lambda world, chance: strays.old_hello(world, _host(world, chance), chance),
     "flood": lambda world, chance: strays.flood(world, _host(world, chance)),

@@ -45,11 +45,17 @@ class Plots:
         self._world = world
         self._waiting: dict[int, tuple[Until, Plot]] = {}
         self._count = 0
+        self._peace = False
         self._chance = world.time.chance("plots")
 
     def begin(self, kind: str, chance: random.Random) -> None:
         """Somebody plots."""
         self._go_on(PLOTS[kind](self._world, chance), None)
+
+    def over(self) -> None:
+        """Peace: nobody plots any more."""
+        self._peace = True
+        self._waiting.clear()
 
     def noticed(self, effects: Iterable[Effect]) -> None:
         """A turn is on disk."""
@@ -66,7 +72,7 @@ class Plots:
                 self._world.time.after(0.0, lambda plot=plot: self._go_on(plot, row))
 
     def _go_on(self, plot: Plot, given: fx.Record | None) -> None:
-        if self._world.over:
+        if self._world.over or self._peace:
             return
         if self._chance.random() < 0.3:
             self._world.users.why()

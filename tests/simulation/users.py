@@ -312,13 +312,15 @@ class Users:
         known = self.world.checks.mirror.nodes
         if not self.world.master.up or not {name, other} <= set(known) or self.world.checks.restored:
             return
+        if known[name].key != host.key:
+            return  # it was installed anew, and nobody has said so yet
         if what == "remove gently":
             self.world.checks.loose.add(name)
 
         def heard(how: Outcome | Refusal) -> None:
             status = how.status if isinstance(how, Refusal) else how.answer.status
             gone = not {name, other} <= set(known) or len(self.world.checks.loose) > 0
-            if status not in (*may, 503) and not gone:
+            if status not in (*may, 500, 503) and not gone:
                 self.world.checks.fail(f"P9: {what} is answered {status}")
 
         self.ask(f"{what} {name}", lambda n: Input(make(n), ticket=ticket), heard)

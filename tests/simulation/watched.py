@@ -25,6 +25,10 @@ class WatchedFarm(Farm):
 
     checks: Checks
 
+    def _dispatch(self, event: ev.Event) -> None:
+        super()._dispatch(event)
+        self.checks.world.faults.ruled(event)
+
     def apply(self, event: ev.Event, now_s: float) -> list[Effect]:
         expected = self.checks.before(self, event, now_s)
         nothing = words.weightless(self, event)
@@ -53,6 +57,10 @@ class WatchedStore(Store):
     checks: Checks
 
     def commit(self, turn: TurnRows) -> None:
+        world = self.checks.world
+        struck = world.faults.stored(turn, world.folder, list(self.checks.mirror.jobs))
+        if struck:
+            world.count(struck)
         self.checks.commits(turn)
         with self.checks.world.master.numbering():
             super().commit(turn)

@@ -14,6 +14,7 @@ from pathlib import Path
 from simulation import nemesis
 from simulation.checks import Checks, Violated
 from simulation.clock import Time
+from simulation.faults import Faults
 from simulation.host import Host, StateFolder, roots
 from simulation.logs import Logs
 from simulation.master import Master
@@ -52,6 +53,7 @@ class World:
         self.counts: Counter[str] = Counter()
         self.time = Time(str(seed))
         self.chance = self.time.chance("world")
+        self.faults = Faults()
         self.over = False
         self.broken = ""
         self.put_back = False
@@ -190,6 +192,8 @@ class World:
         self.master.disk.dies_after = -1
         self.master.doom = ("", 0)
         self.master.slow_s = 0.002
+        self.faults.over()
+        self.users.plots.over()
         self.master.numbers.fault = ""
         self.trouble = self.fails = 0.0
         for clone in self.clones:
