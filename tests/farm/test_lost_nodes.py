@@ -507,8 +507,7 @@ def test_a_hello_that_names_an_attempt_stands_for_an_acceptance_that_was_lost():
     a.accepts = False
     job = stage.submit()
     a._accepted(stage.attempt(job))
-    a.leave()
-    a.back()
-    stage.pass_s(3)
+    stage.turn(ev.Goodbye(*a._at()))
+    a.connection, a.incarnation = b"a/2", 2
+    stage.turn(a.hello_event())
     assert stage.state(job) is State.RUNNING and stage.attempt(job).number == 1
-    assert not [e for e in a.heard if isinstance(e, fx.SendOrder)]
