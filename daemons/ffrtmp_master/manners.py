@@ -7,6 +7,7 @@ be kept or shown (a line that a tool complained with) is shortened in `translate
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from msgspec import Struct
 
@@ -24,6 +25,7 @@ DIGEST_MOST = 128
 QUEUES = frozenset(queue.label for queue in Queue)
 PRIORITIES = frozenset(priority.label for priority in Priority)
 _ID_MOST = 64
+_HARMLESS = frozenset({bool, str, bytes, type(None)})
 
 
 def offence(message: wire.FromAgent, labels_max: int) -> str:
@@ -60,15 +62,23 @@ def _too_much(capacity: wire.Capacity, labels_max: int) -> str:
 
 
 def _sound(value: object) -> bool:
-    """Whether all numbers in it are finite and can be stored, and no list is endless."""
-    if isinstance(value, bool | str | bytes | None):
+    """Whether all numbers in it are finite and can be stored, and no list is endless. Each heartbeat is gone through here."""
+    kind = type(value)
+    if kind in _HARMLESS:
         return True
-    if isinstance(value, int):
-        return -1 <= value <= WHOLE_MOST
-    if isinstance(value, float):
-        return math.isfinite(value)
+    if kind is int:
+        return -1 <= value <= WHOLE_MOST  # type: ignore[operator]  # an int it is
+    if kind is float:
+        return math.isfinite(value)  # type: ignore[arg-type]  # a float it is
     if isinstance(value, Struct):
         if isinstance(value, Fingerprint) and len(value.digest) > DIGEST_MOST:
             return False
-        return all(_sound(getattr(value, name)) for name in value.__struct_fields__)
-    return isinstance(value, tuple | list) and len(value) <= LIST_MOST and all(map(_sound, value))
+        values: Iterable[object] = [getattr(value, name) for name in value.__struct_fields__]
+    elif isinstance(value, tuple | list) and len(value) <= LIST_MOST:
+        values = value
+    else:
+        return False
+    for each in values:  # noqa: SIM110  # `all` of a generator takes twice as long
+        if not _sound(each):
+            return False
+    return True

@@ -71,7 +71,7 @@ class World:
         self.clones: list[Host] = []
         self.snapshots: dict[str, StateFolder] = {}
         self._populate()
-        self.storm_s = self.chance.choice((20.0, 40.0, 60.0))
+        self.storm_s = self.chance.choice((10.0, 15.0, 20.0, 60.0))
         self.acts: list[Act] = nemesis.acts(self.time.chance("acts"), self.storm_s)
 
     def _times(self) -> tuple[Rules, wire.Timing]:
@@ -109,7 +109,7 @@ class World:
 
     def _populate(self) -> None:
         chance = self.chance
-        self.master.tick_s = chance.choice((0.25, 0.25, 1.0))
+        self.master.tick_s = chance.choice((0.25, 0.5, 1.0))
         self.master.events_per_turn = chance.choice((2000, 2000, 7))
         self.master.retention_s = chance.choice((0.0, 0.0, 0.0, 15.0))
         self.names = tuple(str(number) for number in range(1, 1 + chance.choice((2, 3, 3, 4))))
