@@ -101,7 +101,7 @@ class Host:
             self.address,
             self.capacity,
             tuple(local.report() for local in self.locals.values()),
-            lineage,
+            "".join(list(lineage)),
             turn,
             job,
             frozenset(u for u, _ in self.locals if u not in self.stage.known),

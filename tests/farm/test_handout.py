@@ -311,3 +311,48 @@ def test_no_more_are_handed_out_a_turn_also_where_a_reservation_ends_in_it():
     effects = stage.turn(a.published_event(a.local(small[3])), stage.hosts["b"].hello_event())
     assert len(assigns(effects)) == 2
     assert stage.state(wide) is not State.QUEUED
+
+
+def test_of_nodes_with_equal_cores_the_one_with_more_memory_is_taken_and_then_the_first_by_name():
+    stage = Stage()
+    for name, memory_bytes in (("c", 8 * GIB), ("b", 8 * GIB), ("d", 9 * GIB)):
+        stage.node(name, replace(ROOM, memory_bytes=memory_bytes))
+    assert [stage.where(stage.submit(terms(memory_bytes=GIB))) for _ in range(3)] == ["d", "b", "c"]
+
+
+def test_an_offer_waits_for_an_agent_that_is_being_restarted():
+    stage = Stage(accept_timeout_s=5.0)
+    a = stage.node("a")
+    a.accepts = False
+    job = stage.submit()
+    a.say(ev.Goodbye(*a._at()))
+    a.leave()
+    stage.pass_s(20)
+    assert (stage.state(job), stage.attempt(job).number) == (State.ASSIGNED, 1)
+
+
+def test_an_order_to_go_on_is_repeated_until_it_is_followed():
+    stage = Stage()
+    a = stage.node("a")
+    job = stage.submit()
+    stage.pause(job)
+    a.obeys = False
+    stage.resume(job)
+    assert stage.state(job) is State.RESUMING
+    a.obeys = True
+    stage.pass_s(2)
+    assert stage.state(job) is State.RUNNING
+
+
+def test_what_vanishes_from_its_node_is_tried_again_after_the_first_wait_and_no_sooner():
+    stage = Stage(backoff_first_s=5.0)
+    a = stage.node("a")
+    refused, vanished = stage.submit(), stage.submit()
+    a.refuse(refused)
+    told_s = stage.now_s
+    a.locals.clear()
+    a.beat_number += 1
+    stage.turn(a.beat_event())
+    assert stage.state(vanished) is State.RETRYING
+    assert stage.job(vanished).due_s == stage.now_s + 5.0
+    assert told_s - 0.1 <= stage.job(refused).due_s - 5.0 <= told_s

@@ -63,6 +63,9 @@ def test_p9_a_closed_old_connection_gives_way_at_once():
     old = a.connection
     a.connection, a.incarnation, a.session = b"a/2", 2, 0
     stage.turn(a.hello_event())
+    for other in (b"", b"~", b"a/2"):
+        stage.turn(ev.Unreachable(other))
+    assert a.session == 0, "it is another connection that is closed"
     stage.turn(ev.Unreachable(old))
     assert a.session != 0
 

@@ -137,6 +137,11 @@ def test_p12_no_more_kinds_of_jobs_wait_than_the_bound_says():
     stage.submit(terms(2000))
     assert stage.ask(ev.Submit(0, (stage.new(terms(3000)),))).status == 503
     assert stage.submit(terms(1900)) == 3, "it is rounded up to a kind that is there"
+    stage = Stage(lanes_max=1)
+    two = (stage.new(terms(1000)), stage.new(terms(2000)))
+    assert stage.ask(ev.Submit(0, two)).status == 503
+    stage.submit(terms(1000))
+    assert stage.ask(ev.Submit(0, two[1:])).status == 503
 
 
 MIB, GIB = 1 << 20, 1 << 30

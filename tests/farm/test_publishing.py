@@ -294,3 +294,12 @@ def test_a_final_failure_before_the_grant_ends_the_job_without_an_output():
     a.fail(job, WRONG)
     assert stage.state(job) is State.FAILED
     assert stage.uuid_of[job] not in stage.at_target
+
+
+def test_a_live_job_that_is_given_up_while_a_lost_node_holds_its_lease_leaves_no_grant():
+    stage, job, a = granted(terms(queue=Queue.LIVE, live=True), doubt_patience_s=60.0)
+    stage.lose(a)
+    stage.hosts[stage.where(job)].fail(job, WRONG)
+    assert stage.state(job) is State.RETRYING and stage.grant(job) is not None
+    stage.until(lambda: stage.state(job) is State.FAILED)
+    assert stage.grant(job) is None

@@ -9,7 +9,7 @@ from farm.stage import BROKEN, ROOM, Host, Stage, terms
 from ffrtmp.farm import effects as fx
 from ffrtmp.farm import events as ev
 from ffrtmp.farm.job import State, Want
-from ffrtmp.farm.restored import JOBS_AHEAD_MAX, NUMBERS_SKIPPED
+from ffrtmp.farm.restored import JOBS_AHEAD_MAX, NUMBERS_SKIPPED, is_ahead
 
 
 def put_back(stage: Stage, backup) -> list[fx.Effect]:
@@ -247,11 +247,12 @@ def test_a_number_that_an_adopted_job_keeps_is_not_given_again():
     uuid = stage.job(job).uuid
     stage.pass_s(2)
     stage.restart(1.0, backup=old)
-    stage.turn(a.hello_event(reports=tuple(replace(x.report(), job=0) for x in a.locals.values()), seen_job=0))
+    reports = tuple(replace(x.report(), job=0, number=4) for x in a.locals.values())
+    stage.turn(a.hello_event(reports=reports, seen_job=0))
     a.session = stage.world.contacts["a"].session
     stage.mail.clear()
-    a.say(ev.Adopt(*a._at(), uuid, 50, 1, terms()))
-    assert stage.world.by_uuid[uuid] == 50
+    a.say(ev.Adopt(*a._at(), uuid, 50, 4, terms()))
+    assert stage.world.by_uuid[uuid] == 50 and stage.job(50).attempt == 4 + NUMBERS_SKIPPED
     assert stage.submit() == 51
 
 
@@ -271,3 +272,15 @@ def test_what_an_offered_attempt_came_to_is_acknowledged_only_when_it_was_adopte
     effects = stage.turn(ev.Ended(*a._at(), "x", local.uuid, 1, "failed", BROKEN))
     assert fx.SendAck("a", "x") in effects
     assert stage.state(job) is State.RETRYING
+
+
+def test_a_history_that_was_left_is_known_after_a_restart_too():
+    stage, (a,) = begun("a")
+    old = stage.stored()
+    stage.submit()
+    stage.pass_s(2)
+    put_back(stage, old)
+    stage.restart()
+    assert {name: stage.world.ancestors[name] for name in stage.world.ancestors} == {old.lineage: old.fields["turn"]}
+    behind = a.hello_event(seen_lineage=old.lineage, seen_turn=old.fields["turn"])
+    assert not is_ahead(stage.world, behind) and is_ahead(stage.world, replace(behind, seen_turn=behind.seen_turn + 1))

@@ -112,3 +112,18 @@ def test_a_running_job_that_is_refused_after_all_is_tried_again():
     assert stage.state(job) is State.RETRYING
     stage.pass_s(8)
     assert stage.attempt(job).number == 2
+
+
+def test_a_job_that_is_due_does_not_wait_for_those_that_wait_longer():
+    stage = Stage(backoff_first_s=5.0)
+    a = stage.node("a")
+    first, second, third = (stage.submit() for _ in range(3))
+    a.fail(second)
+    stage.until(lambda: stage.state(second) is State.RUNNING)
+    a.fail(first)
+    a.fail(second)
+    a.fail(third)
+    waits = {job: stage.job(job).due_s - stage.now_s for job in (first, second, third)}
+    assert waits[first] < 6.0 and waits[third] < 6.0 and 9.0 < waits[second] < 11.0
+    stage.pass_s(6)
+    assert [stage.state(job) for job in (first, second, third)] == [State.RUNNING, State.RETRYING, State.RUNNING]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from farm.stage import Stage
 
 from ffrtmp.farm import events as ev
@@ -226,3 +227,30 @@ def test_a_failed_job_is_tried_again_as_soon_as_without_the_restart():
     due_s = stage.job(job).due_s
     stage.restart(1.0)
     assert stage.job(job).due_s == due_s, "no lease is waited for where none was asked for"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "silent", "doubts"), [(5, 3, True), (5, 2, False), (4, 2, False), (4, 3, True), (2, 2, False)]
+)
+def test_the_master_doubts_itself_where_more_than_half_of_three_or_more_nodes_are_silent(nodes, silent, doubts):
+    stage = Stage(lost_after_s=15.0, self_doubt_s=10.0)
+    hosts = [stage.node("abcde"[number]) for number in range(nodes)]
+    stage.pass_s(2)
+    for host in hosts[:silent]:
+        host.leave()
+    stage.pass_s(18)
+    assert len(contact(stage)) == (nodes if doubts else nodes - silent)
+    stage.pass_s(10)
+    assert len(contact(stage)) == nodes - silent
+
+
+@pytest.mark.parametrize(("later_s", "doubts"), [(8.0, True), (10.5, False)])
+def test_a_node_is_quiet_when_it_has_missed_two_heartbeats(later_s, doubts):
+    stage = Stage(lost_after_s=15.0, self_doubt_s=10.0, heartbeat_s=3.0)
+    hosts = [stage.node(name) for name in "abc"]
+    stage.pass_s(2)
+    hosts[0].leave()
+    stage.pass_s(later_s)
+    hosts[1].leave()
+    stage.pass_s(16.0 - later_s)
+    assert ("a" in contact(stage)) is doubts

@@ -211,20 +211,16 @@ def _push(world: World, heads: list[tuple[Rank, LaneKey, int]], lane: LaneKey) -
 
 def _roomiest(world: World, job: Job, nodes: list[Node]) -> Node | None:
     """The fitting node with the most free cores, then memory; names decide a tie, so that runs repeat."""
-    best: Node | None = None
-    best_room: tuple[int, int] = (-1, -1)
     need = job.terms.requirements
+    fitting: list[tuple[int, int, str]] = []
     for node in nodes:
         usage = world.usage.get(node.name, NOTHING)
         # The cheap test first: on a busy farm it decides nearly always.
-        if _short(node.capacity, usage, need) or never(node.capacity, node.labels, need):
+        if _short(node.capacity, usage, need) or never(node.capacity, node.labels, need) or _reserved(world, job, node):
             continue
-        if _reserved(world, job, node):
-            continue
-        room = (node.capacity.cpu_milli - usage.cpu_milli, node.capacity.memory_bytes - usage.memory_bytes)
-        if room > best_room or (room == best_room and best is not None and node.name < best.name):
-            best, best_room = node, room
-    return best
+        used = usage.cpu_milli - node.capacity.cpu_milli, usage.memory_bytes - node.capacity.memory_bytes
+        fitting.append((*used, node.name))
+    return world.nodes[min(fitting)[-1]] if fitting else None
 
 
 def _relieve(world: World) -> None:
@@ -245,19 +241,18 @@ def reserve(world: World, job: Job) -> bool:
     """Keep free the node that could run this job and lacks least for it; False where no node ever could."""
     need = job.terms.requirements
     attempt = world.current(job)  # of one that was paused: it can go on nowhere else
-    best: tuple[int, str] | None = None
-    for node in world.nodes.rows():
-        if attempt is not None and node.name != attempt.node:
-            continue
-        if closed(world, node, world.contacts.get(node.name)) or never(node.capacity, node.labels, need):
-            continue
-        free = node.capacity.cpu_milli - world.usage.get(node.name, NOTHING).cpu_milli
-        if best is None or (-free, node.name) < best:
-            best = (-free, node.name)
-    if best is None:
+    able = [
+        (world.usage.get(node.name, NOTHING).cpu_milli - node.capacity.cpu_milli, node.name)
+        for node in world.nodes.rows()
+        if (attempt is None or node.name == attempt.node)
+        and not closed(world, node, world.contacts.get(node.name))
+        and not never(node.capacity, node.labels, need)
+    ]
+    if not able:
         return False
-    world.set("reservation", Reservation(job.number, best[1]))
-    world.note(job, "reserved", f"{best[1]} takes nothing else until this job fits", node=best[1])
+    _lacks, best = min(able)
+    world.set("reservation", Reservation(job.number, best))
+    world.note(job, "reserved", f"{best} takes nothing else until this job fits", node=best)
     return True
 
 

@@ -168,7 +168,6 @@ def admit(world: World, event: Hello) -> None:
         event.node,
         Contact(event.token, event.connection, event.incarnation, event.boot_id, world.listening_s, world.now_s),
     )
-    world.dirty_nodes.add(event.node)
     _welcome(world, event, event.token)
 
 
