@@ -14,7 +14,6 @@ import argparse
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -27,9 +26,8 @@ from planted import PLANTS, Plant
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "plants"
-COUNTS = ("daemons/", "tests/simulation/")  # what a result depends on
+COUNTS = ("daemons/", "tests/simulation/", "tests/farm/", "tests/store/")  # what a result depends on
 CHUNK = 50
-SEED = re.compile(r"seed (\d+)")
 
 Result = dict[str, Any]
 
@@ -55,21 +53,27 @@ class Copy:
                 total.update(name.encode() + b"\0" + (self.folder / name).read_bytes())
         return total.hexdigest()[:16]
 
-    def run(self, plant: Plant | None, first: int, count: int) -> str:
-        """Run worlds with the plant, or without any; what was said where one failed, else nothing."""
+    def run(self, plant: Plant | None, first: int, count: int) -> Result | None:
+        """Run worlds with the plant, or without any; the first that failed (`seed`, `told`), or None where all held."""
         kept = {edit.path: (self.folder / edit.path).read_text() for edit in plant.edits} if plant else {}
         try:
             if plant is not None:
                 self._make(plant)
-            command = [self.python, "-B", "-m", "tests.simulation", "--seeds", str(count), "--first", str(first)]
-            environment = {**os.environ, "PYTHONPATH": "daemons:."}
             done = subprocess.run(
-                [*command, "--jobs", "1"], cwd=self.folder, env=environment, capture_output=True, text=True, check=False
+                [self.python, "-B", "tools/plant_worlds.py", str(first), str(count)],
+                cwd=self.folder,
+                env={**os.environ, "PYTHONPATH": "daemons:."},
+                capture_output=True,
+                text=True,
+                check=False,
             )
         finally:
             for path, text in kept.items():
                 (self.folder / path).write_text(text)
-        return (done.stdout + done.stderr if done.returncode else "").strip()
+        if done.returncode:
+            raise SystemExit(f"worlds {first} to {first + count - 1} did not run:\n{done.stderr[-2000:]}")
+        found: Result | None = json.loads(done.stdout.splitlines()[-1])
+        return found
 
     def _make(self, plant: Plant) -> None:
         for edit in plant.edits:
@@ -104,28 +108,23 @@ def known(results: Path) -> dict[str, Result]:
 def go_on(copy: Copy, plant: Plant, before: Result, count: int) -> Result:
     """Run `count` more worlds with a plant. `before` says how many have run."""
     first = before["first"] + before["worlds"]
-    told = copy.run(plant, first, count)
-    if not told:
+    found = copy.run(plant, first, count)
+    if found is None:
         return {**before, "worlds": before["worlds"] + count}
-    seeds = [seed for seed in map(int, SEED.findall(told)) if first <= seed < first + count]
-    if not seeds:
-        raise SystemExit(f"{plant.name}: the worlds of {first} to {first + count - 1} did not run:\n{told[-2000:]}")
-    seed = min(seeds)
-    before = {**before, "worlds": seed - before["first"] + 1}
-    if copy.run(None, seed, 1):
-        print(f"world {seed} fails without any plant, and says nothing", flush=True)
+    before = {**before, "worlds": found["seed"] - before["first"] + 1}
+    if copy.run(None, found["seed"], 1) is not None:
+        print(f"world {found['seed']} fails without any plant, and says nothing", flush=True)
         return before
-    return {**before, "seed": seed, "told": copy.run(plant, seed, 1)[-4000:]}
+    return {**before, **found}
 
 
 def line(plant: Plant, result: Result) -> str:
     """One plant's result, in words."""
     if "seed" not in result:
         return f"{plant.promise:4} {plant.name}: not found in {result['worlds']}"
-    why = next((text for text in result["told"].splitlines() if "P" in text or "broken" in text), "")
-    return (
-        f"{plant.promise:4} {plant.name}: found after {result['worlds']} worlds (seed {result['seed']}, {why.strip()})"
-    )
+    told = result["told"].strip().splitlines()
+    why = told[-1] if told[0].startswith("Traceback") else told[0]
+    return f"{plant.promise:4} {plant.name}: found after {result['worlds']} worlds (seed {result['seed']}, {why[:200]})"
 
 
 def run(copy: Copy, plants: Sequence[Plant], results: Path, first: int, most: int) -> dict[Plant, Result]:
