@@ -51,9 +51,7 @@ _OPTIONS: dict[int, int] = {
     zmq.RECONNECT_IVL: 100,
     zmq.RECONNECT_IVL_MAX: 2_000,
     zmq.HANDSHAKE_IVL: 10_000,
-    zmq.HEARTBEAT_IVL: 5_000,
-    zmq.HEARTBEAT_TIMEOUT: 15_000,
-    zmq.HEARTBEAT_TTL: 20_000,
+    zmq.TCP_MAXRT: 20_000,  # no HEARTBEAT_IVL: see hub.py
     zmq.TCP_KEEPALIVE: 1,
     zmq.TCP_KEEPALIVE_IDLE: 30,
     zmq.TCP_KEEPALIVE_INTVL: 10,

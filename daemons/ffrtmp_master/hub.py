@@ -58,9 +58,9 @@ _OPTIONS: dict[int, int] = {
     zmq.RCVHWM: 64,  # messages of one agent that wait for us; beyond them its own queue fills
     zmq.BACKLOG: 256,
     zmq.HANDSHAKE_IVL: 3_000,  # ms that a stranger may take up a connection
-    zmq.HEARTBEAT_IVL: 5_000,
-    zmq.HEARTBEAT_TIMEOUT: 15_000,
-    zmq.HEARTBEAT_TTL: 20_000,
+    # No HEARTBEAT_IVL: libzmq 4.3.5 ends the process when its own sign of life is due on a connection that broke while
+    # messages waited to be read (its issues 4364 and 4767). Heartbeats of ours say more, and the kernel sees the rest.
+    zmq.TCP_MAXRT: 20_000,  # ms that what was sent may stay without an acknowledgement
     zmq.TCP_KEEPALIVE: 1,
     zmq.TCP_KEEPALIVE_IDLE: 30,
     zmq.TCP_KEEPALIVE_INTVL: 10,

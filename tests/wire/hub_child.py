@@ -1,4 +1,5 @@
-"""A hub in a process of its own: answers heartbeats, enrols by ticket, and can be killed, stopped and measured.
+"""A hub in a process of its own: answers heartbeats, enrols by ticket, does not read for as many seconds as the session of a
+Goodbye says, and can be killed, stopped and measured.
 
 Reads its order as one line of JSON, prints its endpoint, and goes on until it is killed or its standard input ends.
 """
@@ -37,6 +38,9 @@ class Child:
         elif isinstance(received.message, wire.Heartbeat):
             number = received.message.number
             self.hub.send(received.connection, wire.HeartbeatAck(received.message.session, number, "", 0))
+        elif isinstance(received.message, wire.Goodbye):  # so many seconds of other things to do
+            self.hub.hold(True)
+            asyncio.get_running_loop().call_later(received.message.session, self.hub.hold, False)
 
     def enrol(self, key: str, enroll: wire.Enroll) -> wire.Message:
         verdict = self.tickets.judge(key, enroll, time.time())

@@ -11,6 +11,7 @@ import struct
 import threading
 import time
 
+import psutil
 import pytest
 import zmq
 from wire.wires import HubProcess, a_context, a_dealer, a_hub_process, a_link, connected, until
@@ -22,6 +23,7 @@ from ffrtmp_agent.link import Link
 SERVER, NODE, ROGUE, STRANGER = (KeyPair.generate() for _ in range(4))
 HUGE_BYTES = 300 << 20
 GROWTH_MOST_BYTES = 160 << 20
+BUSY_S = 7  # longer than libzmq waits with its own sign of life
 
 
 def ids_of_an_unseeded_hub(count: int) -> list[bytes]:
@@ -166,3 +168,26 @@ def test_p12_connections_without_number_leave_the_master_its_nodes():
             with a_link(hub.endpoint, SERVER.public, ROGUE) as late:
                 connected(late)
                 assert serves(hub, late)
+
+
+def break_off(dealer: zmq.Socket, endpoint: str) -> None:
+    """Close its connection as a host does that is gone and back: with a reset."""
+    port = int(endpoint.rpartition(":")[2])
+    mine = [each.fd for each in psutil.Process().net_connections() if each.raddr and each.raddr.port == port]
+    with socket.socket(fileno=os.dup(mine[0])) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    dealer.close(linger=0)
+
+
+def test_p12_a_peer_that_breaks_off_while_the_master_has_other_things_to_do_does_not_abort_it():
+    with a_hub_process(SERVER, admits=(NODE.public, ROGUE.public)) as hub, a_context() as context:
+        dealer = a_dealer(context, hub.endpoint, ROGUE, SERVER.public)
+        dealer.send(wire.encode(wire.Heartbeat(1, 1)))
+        assert dealer.poll(5000)
+        dealer.send(wire.encode(wire.Goodbye(BUSY_S)))
+        for number in range(300):  # more than wait for the hub at its side
+            dealer.send(wire.encode(wire.Heartbeat(1, number)))
+        time.sleep(0.5)  # for what is not sent before the reset is lost, and then there is nothing to see
+        break_off(dealer, hub.endpoint)
+        with a_link(hub.endpoint, SERVER.public, NODE) as link:
+            assert serves(hub, link)
