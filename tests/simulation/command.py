@@ -27,6 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="CORES", help="on so many cores (all)")
     parser.add_argument("--record", type=Path, metavar="FILE", help="write down what was done, and go on from there")
     parser.add_argument("--coverage", action="store_true", help="which branches of the rules and the turns were taken")
+    parser.add_argument("--bound", action="store_true", help="fail where less is reached than must be")
     parser.add_argument(
         "--tally", type=Path, metavar="FILE", help="what a record comes to, as rows for docs/simulation.md"
     )
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         return _tell(asked.seed, shorten=asked.shorten)
     first = random.SystemRandom().randrange(1 << 31) if asked.first is None else asked.first
     jobs = 1 if asked.coverage else asked.jobs  # what is watched is this process
-    return _run(first, asked.seeds, jobs, asked.record)
+    return _run(first, asked.seeds, jobs, asked.record, bound=asked.bound)
 
 
 def _tell(seed: int, *, shorten: bool) -> int:
@@ -48,7 +49,7 @@ def _tell(seed: int, *, shorten: bool) -> int:
     return 1 if world.broken else 0
 
 
-def _run(first: int, count: int, jobs: int, path: Path | None) -> int:
+def _run(first: int, count: int, jobs: int, path: Path | None, *, bound: bool) -> int:
     print(f"worlds {first} to {first + count - 1} on {jobs} cores", flush=True)
     began_s = time.monotonic()
     parts: list[record.Part] = []
@@ -61,11 +62,11 @@ def _run(first: int, count: int, jobs: int, path: Path | None) -> int:
         if sys.stderr.isatty():
             worlds = sum(each.count for each in parts)
             print(f"{worlds} of {count}, {len(failed)} failed", end="\r", file=sys.stderr, flush=True)
-    tell_counts(record.summed(parts))
+    missed = tell_counts(record.summed(parts))
     _tell_rate(parts, time.monotonic() - began_s)
     if not failed:
         print("all promises held")
-        return 0
+        return 1 if bound and missed else 0
     seed = int(next(iter(failed)))
     print(f"{len(failed)} failed; the story of seed {seed}, shortened:")
     with many.a_place() as (base, made):
@@ -87,8 +88,8 @@ def _tell_rate(parts: list[record.Part], took_s: float) -> None:
         print(f"{60.0 * worlds / cpu_s:.0f} worlds a minute of a core's time, {each}")
 
 
-def tell_counts(total: Counter[str]) -> None:
-    """How often each thing came to be, and which transitions of the table never did."""
+def tell_counts(total: Counter[str]) -> list[str]:
+    """How often each thing came to be; and which transitions of the table never did, which is given back too."""
     for what, times in sorted(total.items()):
         print(f"{times:10d}  {what}")
     table = [(b.value if b else "none", a.value) for b, afters in TRANSITIONS.items() for a in afters]
@@ -96,3 +97,4 @@ def tell_counts(total: Counter[str]) -> None:
     print(
         f"transitions: {len(table) - len(missed)} of {len(table)}" + (f"; never: {', '.join(missed)}" if missed else "")
     )
+    return missed

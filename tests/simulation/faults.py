@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from simulation import strays
+from simulation.disk import Disk
 
 from ffrtmp.farm import endings
 from ffrtmp.farm import events as ev
@@ -88,11 +89,15 @@ class Faults:
             self.rules -= 1
             check(State.COMPLETED, State.QUEUED)
 
-    def stored(self, rows: TurnRows, folder: Path, open_jobs: list[int]) -> str:
-        """A turn is about to be stored: spoil it, if that is to be; what was done."""
-        if self.removed:
-            name, self.removed = self.removed, ""
-            (folder / name).unlink(missing_ok=True)
+    def stored(self, rows: TurnRows, disk: Disk, open_jobs: list[int]) -> str:
+        """A turn is about to be stored: spoil it, if that is to be; what was done.
+
+        A file is removed where all else is in order: nobody saves one on a disk that fails at the same moment.
+        """
+        if self.removed and not disk.full and not disk.fail_sync and disk.dies_after < 0:
+            path, self.removed = Path(disk.folder) / self.removed, ""
+            path.unlink(missing_ok=True)
+            disk.files.pop(str(path), None)
             return "database removed"
         if not self.rows:
             return ""

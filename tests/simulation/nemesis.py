@@ -41,7 +41,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "backups": ("backup", "restore"),
     "enrolment": (*OF_ENROLMENT, "reinstall", "offer", "plot removed", "plot removed", "plot address", "plot address"),
     "strays": ("stray", "stray", "old hello", "flood"),
-    "liars": ("lie", "lie", "early end", "plot handed out"),
+    "liars": ("lie", "lie", "early end", "plot early", "plot handed out"),
     "faults of ours": ("rule fails", "rule fails", "rows", "rows", "no event", "remove database"),
     "the curious": ("why", "unstorable", "plot waiting", "plot fidget", "plot nobody"),
     "plots of ends": ("plot publishing", "plot publishing", "plot between", "plot handed out", "plot planned end"),
@@ -50,7 +50,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "plots of backups": ("plot put back", "plot put back", "plot twice adopted", "plot twice adopted"),
     "master's copies": ("copy master", "revert master"),
 }
-GROUP_ODDS = 0.22  # so that a world has about four groups
+GROUP_ODDS = 0.25  # so that a world has about five groups
 
 
 @dataclass(frozen=True)

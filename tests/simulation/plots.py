@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simulation.network import Weather
-from simulation.strays import lease_of_target
+from simulation.strays import early_end, lease_of_target
 
 from ffrtmp.farm import effects as fx
 from ffrtmp.farm import events as ev
@@ -223,7 +223,14 @@ def _resumed(world: World, chance: random.Random, row: fx.Record) -> Plot:
     again = yield Until(("resuming",), row.job)
     if again is not None:
         yield chance.choice((0.0, 0.1, 1.0)) * chance.random()
-        _strike(world, chance, again)
+        if chance.random() < 0.5:
+            _ask(world, chance.choice(("cancel", "pause", "pause", "update")), row.job)
+            yield 0.1 * chance.random()
+            _ask(world, chance.choice(("resume", "resume", "cancel")), row.job)
+        elif chance.random() < 0.3:
+            _end(world, again, chance.choice(ENDS))
+        else:
+            _strike(world, chance, again)
 
 
 def _comes_back(world: World, chance: random.Random) -> Plot:
@@ -251,15 +258,23 @@ def _successor(world: World, chance: random.Random, row: fx.Record) -> Plot:
     """What befalls the attempt that takes the place of one on a lost node."""
     if chance.random() < 0.2:
         _ask(world, chance.choice(ORDERS), row.job)
-    second = yield Until(("running",) if chance.random() < 0.8 else ("assigned",), row.job, 15.0)
+    early = chance.random() < 0.25
+    second = yield Until(("assigned",) if early else ("running",), row.job, 15.0)
     if second is None:
         return
-    yield chance.random()
-    end = chance.choice((*ENDS, "wrong", "late", "strike", "strike", "stay"))
+    first, host = _host(world, row), _host(world, second)
+    if early and host is not None:
+        _away(world, host, "freeze agent", 4.0)  # it takes it in time, or just not any more
+    else:
+        yield chance.random()
+    end = "stay" if early else chance.choice((*ENDS, "failed", "failed", "late", "late", "strike", "stay"))
     if end == "strike":
         _strike(world, chance, second)
     elif end != "stay":
         _end(world, second, end)
+    if first is not None and (early or end == "failed"):
+        yield 0.5 * chance.random()
+        world.network.parted.pop(first.key, None)  # it is back just now
     yield 5.0 * chance.random()
     if chance.random() < 0.2:
         world.users.of_node("remove", row.node, chance)
@@ -276,6 +291,15 @@ def _handed_out(world: World, chance: random.Random) -> Plot:
     yield chance.choice((0.0, 0.0, 0.2)) * chance.random()
     _strike(world, chance, row)
     _ask(world, chance.choice(ORDERS), row.job)
+
+
+def _early(world: World, chance: random.Random) -> Plot:
+    """An attempt is said to have ended by an agent that never said that it began it."""
+    world.users.submit(chance)
+    row = yield Until(("assigned",))
+    host = _host(world, row) if row is not None else None
+    if host is not None:
+        early_end(world, host, chance)
 
 
 def _planned_end(world: World, chance: random.Random) -> Plot:
@@ -297,7 +321,9 @@ def _planned_end(world: World, chance: random.Random) -> Plot:
         _ask(world, "stop", row.job)
         yield chance.random()
         _away(world, host, how, seconds)
-    if chance.random() < 0.5:
+    if chance.random() < 0.3 and (yield Until(("node_lost",), row.job, 15.0)) is not None:
+        _ask(world, chance.choice(ORDERS), row.job)
+    elif chance.random() < 0.6:
         second = yield Until(("running",), row.job, 15.0)
         if second is not None and (other := _host(world, second)) is not None:
             lease_of_target(world, other, row.job)
@@ -401,7 +427,10 @@ def _twice_adopted(world: World, chance: random.Random) -> Plot:
     host = _host(world, row) if row is not None else None
     if row is None or host is None:
         return
-    if chance.random() < 0.4:
+    if chance.random() < 0.3:
+        _ask(world, "pause", row.job)
+        moment = Until(("paused",), row.job)
+    elif chance.random() < 0.4:
         moment = Until((chance.choice(("granted", "granted", "completed", "failed")),), row.job)
     else:
         _away(world, host, "part", chance.uniform(8.0, 16.0))
@@ -479,6 +508,7 @@ PLOTS: dict[str, Callable[[World, random.Random], Plot]] = {
     "plot paused": _paused,
     "plot comes back": _comes_back,
     "plot handed out": _handed_out,
+    "plot early": _early,
     "plot planned end": _planned_end,
     "plot between": _between,
     "plot waiting": _waiting,

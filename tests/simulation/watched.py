@@ -58,7 +58,7 @@ class WatchedStore(Store):
 
     def commit(self, turn: TurnRows) -> None:
         world = self.checks.world
-        struck = world.faults.stored(turn, world.folder, list(self.checks.mirror.jobs))
+        struck = world.faults.stored(turn, world.master.disk, list(self.checks.mirror.jobs))
         if struck:
             world.count(struck)
         self.checks.commits(turn)
