@@ -46,10 +46,12 @@ class Plots:
         self._waiting: dict[int, tuple[Until, Plot]] = {}
         self._count = 0
         self._peace = False
+        self.under_way = 0
         self._chance = world.time.chance("plots")
 
     def begin(self, kind: str, chance: random.Random) -> None:
         """Somebody plots."""
+        self.under_way += 1
         self._go_on(PLOTS[kind](self._world, chance), None)
 
     def over(self) -> None:
@@ -79,6 +81,7 @@ class Plots:
         try:
             wish = plot.send(given)
         except StopIteration:
+            self.under_way -= 1
             return
         if not isinstance(wish, Until):
             self._world.time.after(wish, lambda: self._go_on(plot, None))
@@ -86,7 +89,11 @@ class Plots:
         self._count += 1
         number = self._count
         self._waiting[number] = (wish, plot)
-        self._world.time.after(wish.within_s, lambda: self._waiting.pop(number, None))
+        self._world.time.after(wish.within_s, lambda: self._tire(number))
+
+    def _tire(self, number: int) -> None:
+        if self._waiting.pop(number, None) is not None:
+            self.under_way -= 1
 
 
 # ---- what a plot may do ------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from ffrtmp_master.store import Store
 from ffrtmp_master.turn import Decision
 
 PEACE_S = 600.0
+PLOTS_S = 40.0
 STEPS_MOST = 100_000
 STATE = ("farm.db", "farm.db-wal", "farm.logs", "farm.logs-wal", "farm.db.numbers.json")
 
@@ -148,6 +149,8 @@ class World:
             for act in self.acts:
                 self.time.after(act.at_s + 3.0, lambda act=act: self._act(act))
             self.time.run(self.storm_s + 4.0, self._bound)
+            while self.users.plots.under_way and self.time.now_s < self.storm_s + PLOTS_S:
+                self.time.run(self.time.now_s + 2.0, self._bound)  # who plots may come to the end of it
             self._peace()
             self.checks.at_the_end()
             self.logs.at_the_end()
