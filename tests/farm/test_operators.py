@@ -183,3 +183,11 @@ def test_a_job_waits_under_its_rounded_requirements():
 
 def test_times_and_bounds_that_nobody_sets_are_those_of_the_configuration_page():
     assert rules_of(MasterConfig()) == Rules()
+
+
+def test_times_that_nobody_can_set_are_those_of_the_design():
+    rules = Rules()
+    assert (rules.sign_s, rules.resend_s, rules.starved_every_s) == (2.0, 1.0, 5.0)
+    assert (rules.hold_s, rules.hold_most_s) == (5.0, 60.0)
+    assert (rules.grant_margin_s, rules.lease_stop_s, rules.lease_margin_s) == (5.0, 3.0, 2.0)
+    assert rules.handouts_per_turn == 1000

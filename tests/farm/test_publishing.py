@@ -50,6 +50,7 @@ def test_a_published_that_is_said_twice_is_acknowledged_twice_and_counted_once()
 def test_p2_a_grant_that_ran_out_is_renewed_under_a_new_request_number():
     stage, job, a = granted(grant_ttl_s=10.0)
     first = stage.grant(job)
+    assert sum(row.kind == "granted" for row in stage.history.rows) == 1
     stage.pass_s(12)
     answers = a.request(job)
     second = stage.grant(job)
