@@ -9,7 +9,7 @@ it, as long as that still means it; else by the node where the job ran.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ffrtmp.spec import JobSpec, MediaPath
@@ -21,19 +21,18 @@ from .paths import Roots
 class RootNames:
     """What the names of media roots mean now."""
 
-    homes: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)  # identity -> name -> its nodes
+    homes: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)  # identity -> name -> its nodes
     several: frozenset[str] = frozenset()  # names that mean several storages
     ran: str = ""  # the node of the job that is told of, see `of_job`
 
     @classmethod
     def of(cls, roots: Roots) -> RootNames:
         """From what the nodes announce."""
-        homes: dict[str, dict[str, tuple[str, ...]]] = {}
+        homes: dict[str, dict[str, list[str]]] = {}
         meanings: dict[str, set[str]] = {}
         for node, announced in sorted(roots.items()):
             for root in announced:
-                names = homes.setdefault(root.identity, {})
-                names[root.name] = (*names.get(root.name, ()), node)
+                homes.setdefault(root.identity, {}).setdefault(root.name, []).append(node)
                 meanings.setdefault(root.name, set()).add(root.identity)
         return cls(homes, frozenset(name for name, found in meanings.items() if len(found) > 1))
 
@@ -51,12 +50,12 @@ class RootNames:
             return name
         return f"{name}@{self._one_of(names[name], path)}"
 
-    def _renamed(self, names: Mapping[str, tuple[str, ...]], path: MediaPath) -> str:
+    def _renamed(self, names: Mapping[str, Sequence[str]], path: MediaPath) -> str:
         """What a storage is called that nobody calls any more as the job does: that name may mean another one now."""
         caller = self._one_of(tuple(sorted({node for nodes in names.values() for node in nodes})), path)
         return next(name for name, nodes in names.items() if caller in nodes)
 
-    def _one_of(self, nodes: tuple[str, ...], path: MediaPath) -> str:
+    def _one_of(self, nodes: Sequence[str], path: MediaPath) -> str:
         """The node of these that the job's submitter named, else where the job ran, else the first."""
         return next((node for node in (path.node, self.ran) if node in nodes), nodes[0])
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from uuid import uuid4
 
 from msgspec.structs import replace
@@ -46,15 +47,20 @@ class PreparedJob:
     output_key: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Known:
-    """What a submission is read against."""
+    """What a submission is read against. One for a whole batch: what is derived from all nodes is derived once."""
 
     recipes: Mapping[str, Recipe]
     roots: paths.Roots
     max_retries: int = 3
     labels_max: int = 32
     fresh_uuid: Callable[[], str] = field(default=lambda: str(uuid4()))
+
+    @cached_property
+    def writable(self) -> Mapping[str, paths.Meaning]:
+        """The roots that may be written, by identity."""
+        return paths.writable(self.roots)
 
 
 def prepare(submission: Submission, known: Known) -> PreparedJob:
@@ -65,7 +71,7 @@ def prepare(submission: Submission, known: Known) -> PreparedJob:
     spec = JobSpec(
         recipe=recipe,
         source=source,
-        output=_output(submission, recipe, source, known.roots),
+        output=_output(submission, recipe, source, known),
         overwrite=submission.overwrite,
         arguments=submission.arguments,
         classification=submission.classification,
@@ -248,14 +254,14 @@ def _url(text: str, scheme: str, rest: str) -> str:
     return text
 
 
-def _output(submission: Submission, recipe: Recipe, source: Source, roots: paths.Roots) -> MediaPath:
+def _output(submission: Submission, recipe: Recipe, source: Source, known: Known) -> MediaPath:
     if submission.output_urls:
         raise Refusal(422, f"a job of kind {recipe.kind} writes a file, not to a URL", hint="give --output")
     if not submission.output:
-        return _default_output(recipe, source, roots)
+        return _default_output(recipe, source, known)
     if _SCHEME.fullmatch(submission.output):
         raise Refusal(422, f"a job of kind {recipe.kind} writes a file, not to a URL", hint="give ROOT:path or a path")
-    output = paths.resolve(submission.output, roots, "output")
+    output = paths.resolve(submission.output, known.roots, "output")
     if _OWN_NAME.fullmatch(output.relative):
         raise Refusal(
             422,
@@ -285,15 +291,15 @@ def _check_extension(text: str, recipe: Recipe) -> None:
         )
 
 
-def _default_output(recipe: Recipe, source: Source, roots: paths.Roots) -> MediaPath:
+def _default_output(recipe: Recipe, source: Source, known: Known) -> MediaPath:
     """ROOT/jobs/NUMBER.EXT: in the input's own root where that can be written, else in the only one that can."""
     if recipe.kind == "plain":
         raise Refusal(422, "plain arguments need an output", hint="give --output")
-    if not any(roots.values()):
-        raise paths.no_roots(roots)
+    writable = known.writable
+    if not writable and not any(known.roots.values()):
+        raise paths.no_roots(known.roots)
     extension = scenario.extension(recipe)
     name = f"{DEFAULT_FOLDER}/{NUMBER_MARK}" + (f".{extension}" if extension else "")
-    writable = paths.writable(roots)
     if source.path is not None and source.path.root_id in writable:
         return replace(source.path, relative=name)
     if len(writable) == 1:

@@ -169,7 +169,9 @@ class World:
                 self.lanes.left(before)
             if after is not None:
                 self.lanes.entered(after, number)
-                self.dirty_lanes.add(after)
+                # Behind another one it fits where that one fits, and that one is looked for already.
+                if self.lanes.head(after) == number:
+                    self.dirty_lanes.add(after)
         if (
             new is not None
             and new.state is State.RETRYING
