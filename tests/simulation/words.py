@@ -34,7 +34,8 @@ def weightless(farm: Farm, event: ev.Event) -> Before | None:
         return Before(True, _grants(farm), None)
     if not isinstance(event, OF_ATTEMPTS) or isinstance(event, ev.Settled):
         return None
-    attempt = world.on(event.node, event.uuid, event.number)
+    there = [a for a in world.attempts_on(event.node) if (a.uuid, a.number) == (event.uuid, event.number)]
+    attempt = there[0] if there else None
     if attempt is not None and not attempt.given_up:
         return None
     return Before(False, _grants(farm), world.jobs.get(attempt.job) if attempt is not None else None)
