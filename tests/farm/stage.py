@@ -199,7 +199,7 @@ class Host:
     def ended_event(self, local: Local, how: str = "failed", failure: Failure | None = None) -> ev.Ended:
         self.locals.pop((local.uuid, local.number), None)
         item = f"{local.uuid}.{local.number}.ended"
-        return self.keep(item, ev.Ended(*self._at(), item, local.uuid, local.number, how, failure, 0.0))
+        return self.keep(item, ev.Ended(*self._at(), item, local.uuid, local.number, "".join(list(how)), failure, 0.0))
 
     def fail(self, job: int, failure: Failure = BROKEN) -> list[fx.Effect]:
         return self.say(self.ended_event(self.local(job), "failed", failure))

@@ -60,7 +60,7 @@ def test_p9_a_silent_old_session_gives_way_after_two_seconds_and_the_newcomer_fi
 def test_p9_a_closed_old_connection_gives_way_at_once():
     stage = Stage()
     a = stage.node("a")
-    old = a.connection
+    old = bytes(bytearray(a.connection))
     a.connection, a.incarnation, a.session = b"a/2", 2, 0
     stage.turn(a.hello_event())
     for other in (b"", b"~", b"a/2"):
@@ -259,12 +259,13 @@ def test_a_newcomer_is_admitted_with_its_newest_words():
     assert stage.world.nodes["a"].capacity.cpu_milli == 1
 
 
-def test_p9_who_waits_for_an_address_may_say_hello_over_another_connection_and_a_third_node_waits_its_turn():
+@pytest.mark.parametrize("names", ["abc", "acb", "bca", "cba"])
+def test_p9_who_waits_for_an_address_may_say_hello_over_another_connection_and_a_third_node_waits_its_turn(names):
     stage = Stage(lost_after_s=15.0)
-    a = stage.node("a", address="10.1.1.1")
+    a = stage.node(names[0], address="10.1.1.1")
     a.leave()
-    b = stage.node("b", address="10.1.1.1", hello=False)
-    c = stage.node("c", address="10.1.1.1", hello=False)
+    b = stage.node(names[1], address="10.1.1.1", hello=False)
+    c = stage.node(names[2], address="10.1.1.1", hello=False)
     stage.turn(b.hello_event())
     b.connection = b"b/2"
     assert sorries(stage.turn(b.hello_event())) == []
@@ -272,7 +273,7 @@ def test_p9_who_waits_for_an_address_may_say_hello_over_another_connection_and_a
     assert sorry.connection == c.connection and sorry.retry
     c.leave()
     stage.pass_s(18)
-    assert b.session and stage.world.contacts["b"].connection == b"b/2"
+    assert b.session and stage.world.contacts[b.name].connection == b"b/2"
 
 
 def test_p9_a_new_life_on_the_same_connection_is_no_repetition():

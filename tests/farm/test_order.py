@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+import pytest
 from farm.stage import ROOM, Stage, terms
 
 from ffrtmp.farm import events as ev
@@ -103,6 +104,8 @@ def test_a_paused_queue_starts_nothing_and_delays_no_other():
     assert stage.state(held) is State.QUEUED
     assert stage.state(batch) is State.RUNNING
     assert "queue default is paused" in stage.why(held)
+    assert stage.ask(ev.SetQueue(0, Queue.DEFAULT, True)).status == 200
+    assert stage.state(held) is State.QUEUED, "to pause it again changes nothing"
     stage.ask(ev.SetQueue(0, Queue.DEFAULT, False))
     assert stage.state(held) is State.RUNNING
 
@@ -302,3 +305,19 @@ def test_what_a_waiting_job_costs_does_not_grow_with_those_that_wait():
         stale = max(stale, len(lanes._heaps[key]) - 2 * lanes.waiting(key))
     assert lanes.head(key) == 0 and lanes.waiting(key) == 1
     assert stale == 64 and looks < 3000
+
+
+@pytest.mark.parametrize(("own", "other"), [("a", "b"), ("b", "a")])
+def test_a_job_that_was_held_is_helped_on_its_own_node_and_on_no_other(own, other):
+    stage = Stage(reserve_after_s=900.0)
+    stage.node(own)
+    held = stage.submit(terms(4000))
+    stage.pause(held)
+    for _ in range(4):
+        stage.submit(terms(priority=Priority.HIGH))
+    stage.resume(held)
+    stage.node(other)
+    stage.pass_s(906, 6.0)
+    assert stage.state(held) is State.RESUMING
+    kept = stage.world.reservation
+    assert kept is not None and (kept.job, kept.node) == (held, own)

@@ -342,3 +342,29 @@ def test_what_is_asked_of_a_job_that_is_being_canceled_is_refused(deed):
     stage.cancel(job)
     answer = stage.pause(job) if deed == "pause" else stage.ask(ev.Update(0, job, Queue.BATCH))
     assert answer.status == 409 and "canceling" in answer.detail
+
+
+def test_a_live_job_that_is_being_stopped_on_a_lost_node_cannot_be_paused():
+    stage = Stage()
+    a = stage.node("a")
+    job = stage.submit(terms(queue=Queue.LIVE, live=True))
+    a.obeys = False
+    stage.stop(job)
+    stage.lose(a)
+    answer = stage.pause(job)
+    assert answer.status == 409 and answer.nodes == ("a",) and answer.hint == "try again when it is back"
+
+
+def test_a_held_attempt_that_runs_when_it_comes_back_holds_its_cores():
+    stage = Stage()
+    a = stage.node("a")
+    job = stage.submit()
+    stage.pause(job)
+    stage.lose(a)
+    a.obeys = False
+    a.local(job).stage = "running"
+    a.back()
+    assert stage.state(job) is State.PAUSED and not stage.attempt(job).paused
+    a.obeys = True
+    stage.pass_s(3)
+    assert stage.attempt(job).paused, "it is told to stand still once more"

@@ -224,6 +224,10 @@ def test_only_the_node_that_was_asked_may_settle():
     stage.lose(stage.hosts[grant.settling])
     stage.pass_s(2)
     assert stage.grant(job).settling == other.name, "another is asked when that one is lost too"
+    stage.hosts[grant.settling].back()
+    stage.pass_s(2)
+    stage.lose(other)
+    stage.until(lambda: stage.grant(job).settling == grant.settling)
 
 
 def test_p2_without_shared_storage_the_grant_waits_for_its_node():

@@ -195,7 +195,8 @@ def test_an_offer_that_is_made_twice_is_taken_once():
     assert [e.want for e in answers if isinstance(e, fx.SendOrder)] == [Want.RUN], "the first answer may be lost"
     assert len(stage.world.jobs) == 1
     b = stage.node("b")
-    assert not b.say(ev.Adopt(*b._at(), local.uuid, job, 1, terms())), "a node offers nobody else's"
+    said = stage.farm.apply(ev.Adopt(*b._at(), local.uuid, job, 1, terms()), stage.now_s)
+    assert said == [], "a node offers nobody else's"
 
 
 def test_a_stranger_at_a_master_that_was_not_restored_is_told_to_stop():

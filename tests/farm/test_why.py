@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from farm.stage import BROKEN, GIB, ROOM, Stage, terms
 
 from ffrtmp.farm import events as ev
-from ffrtmp.farm.job import OnDisconnect, Priority, Queue, State
-from ffrtmp.farm.placement import could_ever
+from ffrtmp.farm.job import OnDisconnect, Priority, Queue, Requirements, State
+from ffrtmp.farm.node import Capacity
+from ffrtmp.farm.placement import could_ever, never
 from ffrtmp.farm.why import why
 
 
@@ -121,8 +123,11 @@ def test_a_reason_that_many_nodes_share_is_told_once():
     stage = Stage()
     for name in "abcdefg":
         stage.node(name)
-    reason = could_ever(stage.world, terms(labels=frozenset({"rare"})).requirements)
-    assert reason == "a, b, c, d, e and 2 more: it has no label rare"
+    rare = terms(labels=frozenset({"rare"})).requirements
+    assert could_ever(stage.world, rare) == "a, b, c, d, e and 2 more: it has no label rare"
+    for name in "fg":
+        stage.ask(ev.RemoveNode(0, name, force=True))
+    assert could_ever(stage.world, rare) == "a, b, c, d, e: it has no label rare"
 
 
 def test_why_says_how_many_jobs_go_first_and_counts_only_those():
@@ -291,3 +296,30 @@ def test_why_says_how_much_is_free_and_how_much_is_needed():
     ):
         told = why(stage.world, stage.submit(terms(**asked)))
         assert told is not None and told.nodes == {"a": said}
+
+
+@pytest.mark.parametrize(
+    ("slots", "said"),
+    [
+        (0, "it has no slot"),
+        (1, "its only slot is taken"),
+        (2, "all of its 2 slots are taken"),
+        (3, "all of its 3 slots are taken"),
+    ],
+)
+def test_why_says_how_many_slots_are_taken(slots, said):
+    stage = Stage()
+    stage.node("a", replace(ROOM, slots=slots))
+    jobs = [stage.submit() for _ in range(slots + 1)]
+    told = why(stage.world, jobs[-1])
+    assert told is not None and told.nodes == {"a": said}
+
+
+def test_a_node_that_says_nothing_of_itself_offers_nothing():
+    need = Requirements(cpu_milli=0, memory_bytes=0, scratch_bytes=0)
+    bare = Capacity(engines=frozenset({"ffmpeg"}))
+    assert never(bare, frozenset(), need) == "it has no slot"
+    one = replace(bare, slots=1)
+    assert never(one, frozenset(), need) is None
+    for lack in ("cpu_milli", "memory_bytes", "scratch_bytes"):
+        assert never(one, frozenset(), replace(need, **{lack: 1})), lack

@@ -290,8 +290,8 @@ def update(world: World, event: Update) -> None:
 
 def set_queue(world: World, event: SetQueue) -> None:
     """A paused queue starts nothing; what runs goes on."""
-    others = world.paused_queues - {event.queue}
-    world.set("paused_queues", others | {event.queue} if event.paused else others)
+    paused = world.paused_queues
+    world.set("paused_queues", paused | {event.queue} if event.paused else paused - {event.queue})
     world.dirty_all = True
     state = "paused" if event.paused else "open"
     answer(world, event.request, 200, f"queue {event.queue.label} is {state}")
