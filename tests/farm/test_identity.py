@@ -177,6 +177,20 @@ def test_p9_a_node_gets_no_address_of_another_by_moving_to_it():
     assert stage.world.nodes["b"].address == "10.1.1.2", "a is asked for a sign first"
 
 
+def test_p9_a_host_that_waited_for_an_address_and_has_another_by_now_does_not_get_the_first_in_the_end():
+    stage = Stage()
+    a = stage.node("a", address="10.1.1.1")
+    b = stage.node("b", address="10.1.1.1")
+    assert stage.world.in_contact("b") is None, "a is asked for a sign"
+    a.leave()
+    b.address = "10.1.1.2"
+    b.hello()
+    assert stage.world.nodes["b"].address == "10.1.1.2"
+    stage.pass_s(30.0)
+    assert stage.world.in_contact("a") is None
+    assert stage.world.nodes["b"].address == "10.1.1.2"
+
+
 def test_p9_a_newcomer_that_waits_for_one_rival_meets_the_other_too():
     stage = Stage(sign_s=2.0)
     a = stage.node("a", address="10.1.1.1")

@@ -55,7 +55,11 @@ def hello(world: World, event: Hello) -> None:
         return
     # Nobody is there to be asked: it has said goodbye, or has left its session to tell of its new address.
     leaves = contact is not None and (contact.away or same)
-    _admit_or_ask(world, event, event.node if contact is not None and not leaves else _holder(world, event))
+    rival = event.node if contact is not None and not leaves else _holder(world, event)
+    for name in list(world.newcomers):
+        if name not in (event.node, rival) and world.newcomers[name].hello.node == event.node:
+            world.newcomers.put(name, None)  # it asked for the address of that one, and wants it no more
+    _admit_or_ask(world, event, rival)
 
 
 def _admit_or_ask(world: World, event: Hello, rival: str | None) -> None:
