@@ -328,6 +328,7 @@ class Users:
     def reinstall(self, name: str) -> None:
         """A host is installed anew, with a fresh key, and takes the place of its node when an operator says so."""
         host = self.world.hosts[name]
+        self.world.checks.loose.add(name)  # what it had published there, nobody can tell any more
         host.reinstall(f"{name}{host.boot % 10}" * 20)
         self._take_place(name)
 
