@@ -41,6 +41,7 @@ class Agent:
 
     def __init__(self, host: Host) -> None:
         self.host = host
+        self.since_s = host.time.now_s
         self.world = host.world
         self.chance = host.chance
         self.folder = host.folder

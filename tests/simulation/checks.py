@@ -56,6 +56,7 @@ class Checks:
         self.strayed: set[str] = set()  # UUIDs of jobs of which a host that is not bound has published
         self.restored = 0  # how often the master was put back to a backup
         self.unknowing = False  # it was put back so that nothing on its disk told of the time since
+        self.started: set[tuple[str, int]] = set()  # attempts (UUID, number) whose engine was started
         self.in_flight: TurnRows | None = None
         self._turns = 0
 
@@ -109,7 +110,18 @@ class Checks:
             self.ended[job.uuid] = job.state
             if job.state is State.CANCELED:
                 self._canceled(job)
+        if self.world.calm:
+            self._nothing_lost(turn)
         self.world.master.committed()
+
+    def _nothing_lost(self, turn: TurnRows) -> None:
+        """P11: where daemons are restarted and nothing else goes wrong, no attempt that runs is lost, doubted or replaced."""
+        for key, attempt in turn.changes.attempts.items():
+            if isinstance(attempt, Attempt) and (attempt.uuid, attempt.number) in self.started:
+                self._sure(not attempt.doubted, lambda: f"P11: a restart cost attempt {key}: it is doubted")  # noqa: B023
+        for row in turn.records:
+            if row.kind == "node_lost" and (self.numbers[row.job], row.attempt) in self.started:
+                self.fail(f"P11: a restart cost attempt {row.job}.{row.attempt}: {row.text}")
 
     def _numbered(self, turn: TurnRows) -> None:
         for job in (*turn.changes.jobs.values(), *turn.ended.values()):
@@ -191,6 +203,7 @@ class Checks:
 
     def engine_starts(self, host: Host, directory: Directory) -> None:
         """A process is about to begin on a host: it has room (P6), and no strict twin is alive elsewhere."""
+        self.started.add(directory.key)
         need = directory.assign.spec.recipe.needs
         awake = [d for d in host.running() if d.engine is not None and d.engine.state == "running"]
         used = sum(d.assign.spec.recipe.needs.cpu_milli for d in awake)

@@ -50,6 +50,16 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "plots of backups": ("plot put back", "plot put back", "plot twice adopted", "plot twice adopted"),
     "master's copies": ("copy master", "revert master"),
 }
+RESTARTS = (
+    "restart master",
+    "kill master",
+    "master power cut",
+    "doom",
+    "restart agent",
+    "restart agent",
+    "crash agent",
+)
+STEADY_S = 2.0  # an agent that started so long ago has been heard since
 GROUP_ODDS = 0.25  # so that a world has about five groups
 
 
@@ -62,10 +72,10 @@ class Act:
     seed: int
 
 
-def acts(chance: random.Random, storm_s: float) -> list[Act]:
-    """What is done in a world, in order of time."""
+def acts(chance: random.Random, storm_s: float, *, calm: bool) -> list[Act]:
+    """What is done in a world, in order of time. In a calm one daemons are restarted, and no other harm is done."""
     names = [name for name in GROUPS if chance.random() < GROUP_ODDS]
-    kinds = [kind for name in names for kind in GROUPS[name]]
+    kinds = list(RESTARTS) if calm else [kind for name in names for kind in GROUPS[name]]
     density = chance.choice((0.1, 0.3, 0.6))
     found = [Act(0.0, "submit", chance.getrandbits(32)) for _ in range(chance.choice((1, 2, 4)))]
     at_s = 0.0
@@ -137,6 +147,14 @@ def _kill_agent(world: World, chance: random.Random) -> None:
     host.kill()
     if chance.random() < 0.8:
         world.time.after(chance.uniform(0.2, 10.0), host.start)
+
+
+def _soon_back(world: World, chance: random.Random, *, orderly: bool) -> None:
+    """An agent is restarted or upgraded, or crashes: it is back before its node can be called lost."""
+    host = _host(world, chance)
+    if host.agent is not None and world.time.now_s - host.agent.since_s > STEADY_S:
+        (host.stop if orderly else host.kill)()
+        world.time.after(chance.uniform(0.1, 1.2), host.start)
 
 
 def _power_cut(world: World, chance: random.Random) -> None:
@@ -262,6 +280,8 @@ _DEEDS: dict[str, Callable[[World, random.Random], None]] = {
     "freeze agent": lambda world, chance: _host(world, chance).freeze(chance.uniform(0.2, 25.0), all_of_it=False),
     "freeze host": lambda world, chance: _host(world, chance).freeze(chance.uniform(0.2, 25.0), all_of_it=True),
     "power cut": _power_cut,
+    "restart agent": lambda world, chance: _soon_back(world, chance, orderly=True),
+    "crash agent": lambda world, chance: _soon_back(world, chance, orderly=False),
     "kill engine": _kill_engine,
     "doom": _doom,
     "kill master": lambda world, _chance: world.master.crash(power=False),

@@ -490,6 +490,7 @@ def _removed(world: World, chance: random.Random) -> Plot:
         world.users.of_node("remove", host.name, chance)
     else:
         number = host.name
+        world.checks.loose.add(number)
         world.users.ask(f"remove {number} if it is gone", lambda n: Input(ev.RemoveNode(n, number)))
     yield 1.0
     world.master.slow_s = 0.002

@@ -33,6 +33,7 @@ from ffrtmp_master.turn import Decision
 
 PEACE_S = 600.0
 PLOTS_S = 40.0
+CALM_ODDS = 0.06  # of worlds in which nothing goes wrong but that daemons are restarted
 STEPS_MOST = 100_000
 STATE = ("farm.db", "farm.db-wal", "farm.logs", "farm.logs-wal", "farm.db.numbers.json")
 
@@ -58,6 +59,7 @@ class World:
         self.over = False
         self.broken = ""
         self.put_back = False
+        self.calm = self.chance.random() < CALM_ODDS
         self.trouble = 0.0
         self.fails = self.chance.choice((0.0, 0.1, 0.4))
         self.log_max_bytes = self.chance.choice((400, 3000, 16 << 20))
@@ -73,15 +75,17 @@ class World:
         self.snapshots: dict[str, StateFolder] = {}
         self._populate()
         self.storm_s = self.chance.choice((10.0, 15.0, 20.0, 60.0))
-        self.acts: list[Act] = nemesis.acts(self.time.chance("acts"), self.storm_s)
+        self.acts: list[Act] = nemesis.acts(self.time.chance("acts"), self.storm_s, calm=self.calm)
 
     def _times(self) -> tuple[Rules, wire.Timing]:
         beat_s = self.chance.choice((1.0, 2.0))
-        lost_s = 5.0 * beat_s
+        # A calm world has the proportions of the defaults: there a restart must not cost anything (P11).
+        lost_s, lost_live_s = (7.5, 5.0) if self.calm else (5.0, 3.0)
+        lost_s, lost_live_s = lost_s * beat_s, lost_live_s * beat_s
         rules = Rules(
             heartbeat_s=beat_s,
             lost_after_s=lost_s,
-            lost_after_live_s=3.0 * beat_s,
+            lost_after_live_s=lost_live_s,
             away_after_s=20.0,
             self_doubt_s=2.0,
             reconnect_grace_s=lost_s + 2.0,
