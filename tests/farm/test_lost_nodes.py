@@ -166,7 +166,9 @@ def test_p5_an_attempt_that_comes_back_after_a_cancel_ends_it():
     stage.pass_s(60)
     assert stage.state(job) is State.CANCELING, "a process may be left on the lost node"
     assert not b.has(job)
-    a.back()
+    uuid = stage.job(job).uuid
+    welcome = next(e for e in a.back() if isinstance(e, fx.SendWelcome))
+    assert welcome.directives == (fx.Directive(uuid, 1, "stop"),)
     assert stage.state(job) is State.CANCELED
     assert not a.has(job)
 

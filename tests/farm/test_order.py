@@ -321,3 +321,15 @@ def test_a_job_that_was_held_is_helped_on_its_own_node_and_on_no_other(own, othe
     assert stage.state(held) is State.RESUMING
     kept = stage.world.reservation
     assert kept is not None and (kept.job, kept.node) == (held, own)
+
+
+def test_a_reserved_node_is_closed_to_an_older_job_of_another_kind():
+    stage = Stage(reserve_after_s=900.0)
+    older = stage.submit(terms(1000))
+    stage.pause(older)
+    wide = crowd(stage)
+    starve(stage)
+    assert stage.world.reservation is not None and stage.world.reservation.job == wide
+    stage.resume(older)
+    finish_one(stage)
+    assert stage.state(older) is State.QUEUED and len(stage.hosts["a"].locals) == 3

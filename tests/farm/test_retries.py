@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from farm.stage import BROKEN, LATE, WRONG, Stage, terms
 
+from ffrtmp.farm import events as ev
 from ffrtmp.farm.endings import backoff_s
 from ffrtmp.farm.job import State
 from ffrtmp.farm.rules import Rules
@@ -18,6 +19,7 @@ def test_a_transient_failure_is_tried_again_after_a_back_off():
     job = stage.submit()
     a.fail(job, BROKEN)
     assert stage.state(job) is State.RETRYING
+    assert not any(isinstance(event, ev.JobDue) for event in stage.farm.due(stage.now_s)), "its time has not come"
     assert "tried again in" in stage.why(job) and BROKEN.line in stage.why(job) and BROKEN.hint in stage.why(job)
     stage.pass_s(4.5)
     assert stage.state(job) is State.RETRYING

@@ -61,6 +61,8 @@ def test_the_lease_is_waited_out_over_a_restart_of_the_master():
     heard_s = stage.world.contacts["a"].heard_at_s
     stage.lose(a)
     stage.restart()
+    over_s = stage.now_s + stage.rules.lost_after_s + stage.rules.lease_stop_s + stage.rules.lease_margin_s
+    assert stage.job(job).due_s == stage.world.attempts[(job, 1)].fence_s == over_s, "it is counted anew"
     stage.until(lambda: b.has(job), within_s=60)
     assert stage.now_s >= heard_s + stage.rules.lost_after_s + stage.rules.lease_stop_s + stage.rules.lease_margin_s
 

@@ -135,13 +135,14 @@ def test_why_says_how_many_jobs_go_first_and_counts_only_those():
     stage.node("a", replace(ROOM, slots=1))
     stage.submit()
     high = [stage.submit(terms(priority=Priority.HIGH)) for _ in range(2)]
-    first, _second = stage.submit(), stage.submit()
+    first, second, _third = (stage.submit() for _ in range(3))
     low = stage.submit(terms(priority=Priority.LOW))
     wide = stage.submit(terms(2000, priority=Priority.LOW))
     assert "it is the next of its kind and waits for room" in stage.why(high[0])
     assert "behind 2 jobs of higher rank or earlier arrival" in stage.why(first)
-    assert "behind 4 jobs" in stage.why(low)
-    assert "behind 5 jobs" in stage.why(wide)
+    assert "behind 5 jobs" in stage.why(second), "the rest of its lane too, for nobody looks behind a head"
+    assert "behind 5 jobs" in stage.why(low)
+    assert "behind 6 jobs" in stage.why(wide)
 
 
 def test_why_names_the_only_node_that_could_run_a_job_and_says_what_keeps_it():
