@@ -215,6 +215,7 @@ class Day:
         if found is None:
             master.close()
             raise AssertionError("; or ".join(problems))
+        assert not loaded.restored or self.putting_back, "the store takes itself for a backup that was put back"
         if loaded.restored:
             found.told.turns.clear()
         assert self.backup is None or (self.disk.folder / "backup").exists(), "the backup was made, and is not there"
@@ -241,6 +242,7 @@ class Day:
         try:
             problems = [differences(past, master.loaded, master) for past in self._candidates()]
             assert "" in problems, f"{how}: " + "; or ".join(problems)
+            assert not master.loaded.restored or self.putting_back, f"{how}: the store takes itself for a backup"
         finally:
             master.close()
         if self.backup is not None:
@@ -383,7 +385,7 @@ class Day:
         yield from self._submit("flaky-noon.mp4")
         yield from self._wait(1.0)
         yield from self._retire()
-        yield lambda: self.cut("killed")  # kill -9
+        yield lambda: self.cut("lost")  # the power goes: what a sync that failed has promised is found out
         yield from self._until(lambda: self._state("flaky-noon.mp4") in TERMINAL)
         yield from self._submit("late.mp4", 2)
         yield from self._wait(1.0)
