@@ -56,8 +56,10 @@ def test_labels_of_the_operator_count_like_those_of_the_node():
     stage.node("a")
     job = stage.submit(terms(labels=RARE))
     assert stage.state(job) is State.QUEUED
-    assert stage.ask(ev.LabelNode(0, "a", RARE)).status == 200
+    answer = stage.ask(ev.LabelNode(0, "a", RARE))
+    assert (answer.status, answer.detail) == (200, "node a has rare")
     assert stage.state(job) is State.RUNNING
+    assert stage.ask(ev.LabelNode(0, "a", frozenset())).detail == "node a has no labels"
     assert stage.ask(ev.LabelNode(0, "z", RARE)).status == 404
 
 

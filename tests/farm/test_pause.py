@@ -333,12 +333,15 @@ def test_a_pause_that_has_not_taken_hold_outlives_the_attempt(how):
     assert stage.attempt(job).number == 2
 
 
+@pytest.mark.parametrize("lost", [False, True])
 @pytest.mark.parametrize("deed", ["pause", "update"])
-def test_what_is_asked_of_a_job_that_is_being_canceled_is_refused(deed):
+def test_what_is_asked_of_a_job_that_is_being_canceled_is_refused(deed, lost):
     stage = Stage()
     a = stage.node("a")
     a.obeys = False
     job = stage.submit()
+    if lost:
+        stage.lose(a)
     stage.cancel(job)
     answer = stage.pause(job) if deed == "pause" else stage.ask(ev.Update(0, job, Queue.BATCH))
     assert answer.status == 409 and "canceling" in answer.detail

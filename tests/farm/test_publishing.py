@@ -308,3 +308,15 @@ def test_a_live_job_that_is_given_up_while_a_lost_node_holds_its_lease_leaves_no
     assert stage.state(job) is State.RETRYING and stage.grant(job) is not None
     stage.until(lambda: stage.state(job) is State.FAILED)
     assert stage.grant(job) is None
+
+
+@pytest.mark.parametrize(("lost", "helper"), [("a", "b"), ("b", "a")])
+def test_any_other_node_on_the_same_storage_may_be_asked_to_settle(lost, helper):
+    stage = Stage()
+    holder = stage.node(lost)
+    job = stage.submit()
+    stage.node(helper)
+    holder.publishes = False
+    holder.request(job)
+    stage.lose(holder)
+    stage.until(lambda: stage.where(job) == helper)

@@ -288,10 +288,10 @@ def test_why_says_that_a_held_job_has_no_attempt_or_waits_for_its_cores():
 
 def test_why_says_how_much_is_free_and_how_much_is_needed():
     stage = Stage()
-    stage.node("a", replace(ROOM, cpu_milli=4000, memory_bytes=8 * GIB, scratch_bytes=100 * GIB))
+    stage.node("a", replace(ROOM, cpu_milli=4500, memory_bytes=8 * GIB, scratch_bytes=100 * GIB))
     stage.submit(terms(1500, memory_bytes=2 * GIB, scratch_bytes=30 * GIB))
     for asked, said in (
-        ({"cpu": 3250}, "2.5 of 4 cores are free, 3.25 are needed"),
+        ({"cpu": 3250}, "3 of 4.5 cores are free, 3.25 are needed"),
         ({"memory_bytes": 7 * GIB}, "6.0 GiB of memory are free, 7.0 are needed"),
         ({"scratch_bytes": 80 * GIB}, "70.0 GiB of scratch space are free, 80.0 are needed"),
     ):
