@@ -65,6 +65,8 @@ def _size_bytes(value: str | int) -> int:
     return parse_size_bytes(str(value))
 
 
+_MOST = (1 << 63) - 1
+
 # (table, what people write) -> (field of spec, how to read it)
 _HUMAN: dict[tuple[str, str], tuple[str, Callable[[Any], int]]] = {
     ("video", "bitrate"): ("bitrate_bps", parse_bitrate_bps),
@@ -184,9 +186,12 @@ def _plain(path: Path, table: dict[str, Any]) -> dict[str, Any]:
         for key, value in part.items():
             field, parse = _HUMAN.get((name, key), (key, None))
             try:
-                result[name][field] = value if parse is None else parse(value)
+                number = value if parse is None else parse(value)
             except ValueError as error:
                 raise _wrong(path, f"{name}.{key}: {error}") from error
+            if isinstance(number, int) and abs(number) > _MOST:  # a message could not carry it
+                raise _wrong(path, f"{name}.{key}: the number is beyond all bounds")
+            result[name][field] = number
     return result
 
 

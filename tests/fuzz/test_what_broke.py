@@ -99,10 +99,13 @@ def test_p12_a_configuration_with_a_number_or_a_nesting_beyond_all_bounds_is_ref
         source(MasterConfig, {"config": str(tmp_path / "f.toml")}, {}).load()
 
 
-BITRATE = f'[video]\nbitrate = "{"9" * 400}M"'
+BEYOND = {
+    "bitrate": f'[video]\nbitrate = "{"9" * 400}M"',
+    "width of a picture that nobody makes": f'kind = "probe"\ncontainer = "json"\n[video]\nwidth = {"9" * 30}\nheight = 16',
+}
 
 
-@pytest.mark.parametrize("text", [*ODD.values(), BITRATE], ids=[*ODD, "bitrate"])
+@pytest.mark.parametrize("text", [*ODD.values(), *BEYOND.values()], ids=[*ODD, *BEYOND])
 def test_p12_a_scenario_with_a_number_or_a_nesting_beyond_all_bounds_is_refused_in_words(tmp_path: Path, text: str):
     (tmp_path / "x.toml").write_text(text)
     with pytest.raises(FarmError) as refused:
