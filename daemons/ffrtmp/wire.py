@@ -309,6 +309,7 @@ class Welcome(Message, frozen=True):
     name: str
     timing: Timing
     directives: tuple[Directive, ...] = ()
+    address: str = ""  # as the master has it from the Hello that this answers
 
 
 class Sorry(Message, frozen=True):

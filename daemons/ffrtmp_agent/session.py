@@ -226,7 +226,8 @@ class Session:
     def _welcome(self, message: wire.Welcome, now_s: float) -> list[Action]:
         if self.number == message.session:
             return []  # said twice
-        if self._told_address != self.about.address:
+        # Of two Hellos the second may be lost, and this may answer the first.
+        if (message.address or self._told_address) != self.about.address:
             return self._say_hello(now_s)  # it has changed since: the master would know this host by its old one
         self.number = message.session
         self.timing = message.timing

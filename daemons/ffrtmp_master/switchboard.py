@@ -353,8 +353,14 @@ class Switchboard:
             job = self._owned(effect.node, directive.uuid, directive.number)
             if job is not None:
                 offsets[(directive.uuid, directive.number)] = self.reader.log_size(job, directive.number)
+        node = world.nodes.get(effect.node)
         message = translate.welcome(
-            effect, lineage=world.lineage, turn=self.turns.committed, timing=self.timing, offsets=offsets
+            effect,
+            lineage=world.lineage,
+            turn=self.turns.committed,
+            timing=self.timing,
+            offsets=offsets,
+            address=node.address if node is not None else "",
         )
         self.send(effect.connection, message)
         extra = {"FFRTMP_NODE": effect.node, **Event.NODE_READY.field}

@@ -119,10 +119,10 @@ def of_attempt(message: wire.FromAgent, sender: Sender, chance: Chance) -> ev.Ag
 
 
 def welcome(
-    of: SendWelcome, *, lineage: str, turn: int, timing: wire.Timing, offsets: dict[tuple[str, int], int]
+    of: SendWelcome, *, lineage: str, turn: int, timing: wire.Timing, offsets: dict[tuple[str, int], int], address: str
 ) -> wire.Welcome:
     """A session is open. `offsets`: how much of each kept attempt's log is stored."""
     directives = tuple(
         wire.Directive(d.uuid, d.number, d.action, offsets.get((d.uuid, d.number), 0)) for d in of.directives
     )
-    return wire.Welcome(of.session, lineage, turn, of.node, timing, directives)
+    return wire.Welcome(of.session, lineage, turn, of.node, timing, directives, address)
