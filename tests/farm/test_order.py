@@ -172,6 +172,7 @@ def test_a_live_job_is_never_held_up_by_a_reservation():
     assert stage.state(live) is State.RUNNING
     assert stage.state(wide) is State.QUEUED
     assert stage.world.reservation is not None and stage.world.reservation.job == wide, "it is still helped"
+    assert sum(row.kind == "reserved" for row in stage.history.rows) == 1, "and has been all the time"
 
 
 def test_only_one_node_is_reserved_at_a_time():
