@@ -86,6 +86,7 @@ def read(path: Path) -> list[Part]:
 def append(path: Path, part: Part) -> None:
     """Write a part down."""
     torn = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         file.write(("\n" if torn else "") + json.dumps(asdict(part)) + "\n")
 
