@@ -337,11 +337,11 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def _in_contact(client: Client) -> int:
-    ready, after = 0, ""
-    while after is not None:
+    ready, after = 0, "-"
+    while after:
         page = client.call("nodes", "GET", f"/v1/nodes?limit=1000&after={after}")
         ready += sum(1 for node in page["items"] if node["state"] == "ready")
-        after = page.get("next") or None
+        after = str(page.get("next") or "")
     return ready
 
 
