@@ -120,7 +120,7 @@ class Switchboard:
             if isinstance(received.message, wire.Enroll):
                 self.enroll(received.connection, received.key, received.message)
             elif name is not None:
-                self._of_node(Sender(name, received.connection), received.message)
+                self._of_node(Sender(name, received.connection, received.key), received.message)
         except Exception as error:
             what = type(received.message).__name__
             self.complaints.note("a message could not be taken", f"a {what}: {error!r}")

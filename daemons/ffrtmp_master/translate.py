@@ -28,6 +28,7 @@ class Sender:
 
     node: str
     connection: bytes
+    key: str = ""
 
 
 def words(text: str) -> str:
@@ -85,6 +86,7 @@ def hello(of: wire.Hello, sender: Sender, chance: Chance, strangers: frozenset[s
         seen_turn=of.seen.turn,
         seen_job=of.seen.job,
         strangers=strangers,
+        key=sender.key,
     )
 
 

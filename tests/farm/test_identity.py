@@ -191,6 +191,14 @@ def test_p9_a_host_that_waited_for_an_address_and_has_another_by_now_does_not_ge
     assert stage.world.nodes["b"].address == "10.1.1.2"
 
 
+def test_p9_a_hello_that_was_on_its_way_when_its_node_was_replaced_lets_the_old_host_in_no_more():
+    stage = Stage()
+    a = stage.node("a")
+    late = a.hello_event(key=stage.world.nodes["a"].key, token=77)
+    stage.turn(ev.AddNode(9, "a", "another key", replace=True), late)
+    assert stage.world.in_contact("a") is None
+
+
 def test_p9_a_newcomer_that_waits_for_one_rival_meets_the_other_too():
     stage = Stage(sign_s=2.0)
     a = stage.node("a", address="10.1.1.1")

@@ -176,6 +176,24 @@ def test_after_a_restart_nodes_have_their_time_to_come_back():
     assert a.has(second)
 
 
+def test_p11_a_master_that_stands_still_after_its_start_takes_nobody_the_time_to_come_back():
+    stage = Stage(reconnect_grace_s=20.0)
+    stage.node("a")
+    b = stage.node("b")
+    stage.submit()
+    job = stage.submit()
+    b.leave()
+    stage.restart()
+    stage.pass_s(2)
+    stage.now_s += 30.0  # SIGSTOP
+    stage.turn()
+    assert stage.where(job) == "b", "b may have said Hello by now, and is heard in a moment"
+    stage.pass_s(16)
+    assert stage.where(job) == "b"
+    stage.pass_s(4)
+    assert stage.where(job) == "a", "b has had its time"
+
+
 def test_a_node_that_comes_back_after_its_grace_keeps_what_is_ahead():
     stage = Stage(reconnect_grace_s=20.0)
     a = stage.node("a")

@@ -155,6 +155,7 @@ class Hello:
 
     `token` is fresh randomness: the number of the session if one is opened. `fresh_lineage` likewise. `strangers` are the
     UUIDs among the reports that the store has never heard of; the `seen_...` are the highest that the node was told.
+    `key` is who said it: the node may have got another key since (empty: nobody asks).
     """
 
     node: str
@@ -170,6 +171,7 @@ class Hello:
     seen_turn: int = 0
     seen_job: int = 0
     strangers: frozenset[str] = frozenset()
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,9 @@ class Farm:
         world = self.world
         now_s = max(world.now_s, now_s)
         events: list[ev.TimeEvent] = [ev.LookAtNodes()]
-        if not world.value("grace_over") and now_s - world.value("started_s") >= world.rules.reconnect_grace_s:
+        # Agents that come back while the master stands still are heard when it goes on, so only its listening counts.
+        waited_s = world.listening_s - world.value("started_s")
+        if not world.value("grace_over") and waited_s >= world.rules.reconnect_grace_s:
             events.append(ev.GraceOver())
         events += [ev.NewcomerDue(name) for name in world.newcomers if world.newcomers[name].until_s <= now_s]
         events += [ev.AttemptDue(a.id) for a in world.attempts.rows() if handout.overdue(world, a, now_s)]

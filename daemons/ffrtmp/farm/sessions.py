@@ -44,7 +44,7 @@ def goodbye(world: World, node: str, contact: Contact) -> None:
 def hello(world: World, event: Hello) -> None:
     """A node asks for a session."""
     node = world.nodes.get(event.node)
-    if node is None:
+    if node is None or event.key not in ("", node.key):  # the node was replaced in this very turn
         _unknown(world, event)
         return
     contact = world.in_contact(event.node)
