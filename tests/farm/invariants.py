@@ -107,6 +107,7 @@ def whole(world: World, job: Job) -> None:
     # P8
     assert job.failures <= job.terms.max_retries + 1
     assert len(job.lost) < world.rules.poison_losses or job.verdict is State.FAILED or job.state is State.CANCELING
+    assert not job.current or job.current not in job.lost, "an attempt that is counted on is counted as lost"
     grant = world.grants.get(job.number)
     if grant is not None:  # P2
         holder = world.attempts.get((job.number, grant.attempt))

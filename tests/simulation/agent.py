@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from simulation.host import Host
 
 LOOK_S = 0.4
+LEASE_LOOK_S = 0.5
 SEEN_S = 30.0
 RETRY_S = 2.0
 
@@ -287,7 +288,7 @@ class Agent:
         directory.boot = host.boot
         directory.engine.start()
         if directory.strict:
-            host.after(0.5, lambda: _watch_lease(host, directory))
+            host.after(LEASE_LOOK_S, lambda: _watch_lease(host, directory))
         return actions
 
     def _control(self, key: do.AttemptKey, what: str) -> None:
@@ -507,6 +508,8 @@ def _watch_lease(host: Host, directory: Directory) -> None:
         return
     if host.clock_s > directory.lease_s:
         host.world.count("lease ran out")
-        engine.end("stopped")
+        host.after(
+            host.chance.uniform(0.0, host.world.rules.lease_stop_s - LEASE_LOOK_S), lambda: engine.end("stopped")
+        )
         return
-    host.after(0.5, lambda: _watch_lease(host, directory))
+    host.after(LEASE_LOOK_S, lambda: _watch_lease(host, directory))

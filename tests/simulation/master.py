@@ -7,6 +7,7 @@ turn sends. Its disk is `disk.Disk`, its threads and sleeps are the world's.
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -95,6 +96,7 @@ class Master:
         self.events_per_turn = 2000
         self.doom = ("", 0)
         self.lives = 0
+        self.stands_from_s = math.inf
         self._clock_from_s = -50.0
         world.network.before_send = lambda _message: self._step("act")
 
@@ -165,6 +167,7 @@ class Master:
         self.turns.checks = self.world.checks
         live, watchers = LiveFarm(farm, self.turns.told), Watchers()
         self.process = Process(self.time, self._took_s, self._died)
+        self.world.silence.master_began()
         self.callers = Callers()
         clocks = Clocks(lambda: self.farm_s, lambda: self.wall_s)
         shell = Shell(self.process)
@@ -243,6 +246,7 @@ class Master:
 
     def _hear(self, connection: bytes, key: str, message: wire.FromAgent) -> None:
         if self.process is not None:
+            self.world.silence.arrived(self.turns.farm.world, connection, key, message)
             self.process.enter(lambda: self.board.hear(Received(connection, key, message)))
 
     # ---- death ---------------------------------------------------------------------------------------------------
@@ -283,6 +287,22 @@ class Master:
             self.cycle.stopping = True
             self.process.wake()
 
+    def freeze(self, seconds: float) -> None:
+        """It stands still for a while (SIGSTOP, a stalled hypervisor); what comes meanwhile waits in its sockets."""
+        process = self.process
+        if process is None or self.stands_from_s < math.inf:
+            return
+        self.world.tell(lambda: f"the master stands still for {seconds:.1f} s")
+        self.stands_from_s = self.time.now_s
+        process.stands_until_s = self.time.now_s + seconds
+
+        def goes_on() -> None:
+            if self.process is process:
+                self.stands_from_s = math.inf
+                self.world.silence.stood(seconds)
+
+        self.time.after(seconds, goes_on)
+
     def crash(self, *, power: bool) -> None:
         """Its process is gone; with `power` the host's memory too."""
         if self.process is None:
@@ -303,6 +323,7 @@ class Master:
         self.time.event()
         self.process.end()
         self.process = None
+        self.stands_from_s = math.inf
         self.doom = ("", 0)
         self.world.network.deaf()
         self.disk.dead = self.disk.dead or not clean

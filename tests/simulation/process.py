@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
 from typing import Any
 
-from simulation.clock import Time
+from simulation.clock import A_MOMENT_S, Time
 
 
 class Killed(BaseException):
@@ -62,6 +62,7 @@ class Process:
         """`took_s`: how long disk work takes, before it is done and until that is noticed. `died` hears what ended it."""
         self.time = time
         self.alive = True
+        self.stands_until_s = 0.0
         self._took_s = took_s
         self._died = died
         self._resting: Coroutine[Any, Any, None] | None = None
@@ -76,9 +77,16 @@ class Process:
         """Nothing of it goes on."""
         self.alive = False
 
+    def _stands(self, deed: Callable[[], None]) -> bool:
+        """Whether the process stands still (SIGSTOP); then this is done, in its order, as soon as it goes on."""
+        if not self.alive or self.stands_until_s <= self.time.now_s:
+            return False
+        self.time.after(self.stands_until_s - self.time.now_s + A_MOMENT_S, deed)
+        return True
+
     def enter(self, work: Callable[[], None]) -> None:
         """Run code of the process from outside; it may die of it."""
-        if not self.alive:
+        if not self.alive or self._stands(lambda: self.enter(work)):
             return
         try:
             work()
@@ -101,6 +109,8 @@ class Process:
     def _go_on(self, task: Coroutine[Any, Any, None], given: Any, error: BaseException | None = None) -> None:
         if not self.alive:
             task.close()
+            return
+        if self._stands(lambda: self._go_on(task, given, error)):
             return
         try:
             request = task.throw(error) if error is not None else task.send(given)
@@ -143,6 +153,8 @@ class Process:
         def work() -> None:
             if not self.alive:
                 task.close()
+                return
+            if self._stands(work):
                 return
             try:
                 result = request.work()

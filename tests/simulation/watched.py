@@ -35,6 +35,7 @@ class WatchedFarm(Farm):
         effects = super().apply(event, now_s)
         self.checks.applied(self, event, effects, expected)
         wrong = words.came_of(self, nothing, effects) if nothing is not None else ""
+        wrong = wrong or self.checks.world.silence.applied(self, event, effects)
         if wrong:
             self.checks.fail(wrong)
         return effects
@@ -48,7 +49,12 @@ class WatchedTurns(Turns):
     def keep(self, decision: Decision) -> None:
         super().keep(decision)
         self.checks.kept(self, decision)
+        self.checks.world.silence.kept()
         self.checks.world.users.plots.noticed(decision.effects)
+
+    def undo(self) -> None:
+        super().undo()
+        self.checks.world.silence.undone()
 
 
 class WatchedStore(Store):

@@ -21,6 +21,7 @@ from simulation.master import Master
 from simulation.media import Media
 from simulation.nemesis import Act
 from simulation.network import Network, Weather
+from simulation.silence import Silence
 from simulation.users import Users, capacity
 
 from ffrtmp import wire
@@ -68,6 +69,7 @@ class World:
         self.network = Network(self.time, self.time.chance("network"), Weather(), self.count)
         self.checks = Checks(self)
         self.logs = Logs(self)
+        self.silence = Silence(self)
         self.users = Users(self)
         self.master = Master(self)
         self.hosts: dict[str, Host] = {}
