@@ -153,10 +153,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="plant known bugs and see that the simulator finds each")
     parser.add_argument("--first", type=int, default=0, help="the first world")
     parser.add_argument("--worlds", type=int, default=2000, help="the most worlds for each plant")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only plants with this in their name or promise")
+    parser.add_argument(
+        "--only", action="append", metavar="TEXT", help="only plants of this promise, or with this in their name"
+    )
     parser.add_argument("--python", default=str(ROOT / ".venv" / "bin" / "python"), help="what runs the worlds")
     args = parser.parse_args()
-    plants = [plant for plant in PLANTS if args.only in plant.name or args.only == plant.promise]
+    only = args.only or [""]
+    plants = [plant for plant in PLANTS if any(text in plant.name or text == plant.promise for text in only)]
     WORK.mkdir(parents=True, exist_ok=True)
     copy = Copy(WORK / f"tree-{os.getpid()}", args.python)
     try:
