@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from farm import oracle
 from farm.invariants import History, check, within_capacity
+from simulation.media import FOREIGN
+from simulation.words import Signs
 from store.mirror import Mirror
 
 from ffrtmp.farm import effects as fx
@@ -57,6 +59,7 @@ class Checks:
     def __init__(self, world: World) -> None:
         self.world = world
         self.history = History()
+        self.signs = Signs()
         self.mirror = Mirror()
         self.numbers: dict[int, str] = {}  # of jobs -> UUID: never given twice
         self.attempts: dict[tuple[str, int], str] = {}  # handed out: (UUID, number) -> node
@@ -284,6 +287,8 @@ class Checks:
         self._sure(not problems, lambda: f"P10: {problems}")
         for identity, root in world.media.roots.items():
             for path, made in root.outputs.items():
+                if made == FOREIGN:
+                    continue
                 uuid, _dot, number = made.digest.rpartition(".")
                 self._sure((uuid, int(number)) in self.granted, lambda: f"P2: {identity}:{path} was never granted")  # noqa: B023
                 known, published = self.ended.get(uuid), self.published[uuid]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from ffrtmp.spec import Fingerprint
 
 SHARED = "root-1"
+FOREIGN = Fingerprint(7, "somebody's own")  # a file that no job made
 
 
 @dataclass

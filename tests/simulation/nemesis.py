@@ -29,7 +29,7 @@ OF_USERS = (*OF_JOBS, "submit", "submit", "submit", "submit", "submit", "live", 
 OF_OPERATORS = ("drain", "undrain", "remove", "label", "hold queue", "open queue")
 GROUPS: dict[str, tuple[str, ...]] = {
     "network": ("weather", "part", "half", "break"),
-    "agents": ("kill agent", "kill agent", "stop agent", "start agents", "freeze agent"),
+    "agents": ("kill agent", "kill agent", "stop agent", "start agents", "freeze agent", "plot last word"),
     "hosts": ("power cut", "freeze host"),
     "master": ("doom", "doom", "doom", "kill master", "restart master", "freeze master"),
     "master's host": ("master power cut", "doom", "wall clock"),

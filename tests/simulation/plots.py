@@ -11,12 +11,14 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from simulation.media import FOREIGN
 from simulation.network import Weather
 from simulation.strays import early_end, lease_of_target
 
 from ffrtmp.farm import effects as fx
 from ffrtmp.farm import events as ev
 from ffrtmp.farm.job import Queue
+from ffrtmp_master.submit import complete
 from ffrtmp_master.turn import Input
 
 if TYPE_CHECKING:
@@ -162,6 +164,16 @@ def _strike(world: World, chance: random.Random, row: fx.Record) -> None:
         _end(world, row, how)
 
 
+def _put_there(world: World, number: int) -> None:
+    """Somebody puts a file of his own at the place of a job's output, where nothing stands yet."""
+    job = next((job for job in world.users.accepted.values() if job.number == number), None)
+    output = complete(job.spec, number).output if job is not None else None
+    if output is not None and output.relative not in world.media.root(output.root_id).outputs:
+        world.tell(lambda: f"a plot: somebody puts a file at {output.relative}")
+        world.count("foreign file")
+        world.media.root(output.root_id).outputs[output.relative] = FOREIGN
+
+
 # ---- plots -------------------------------------------------------------------------------------------------------
 
 
@@ -174,8 +186,10 @@ def _publishing(world: World, chance: random.Random) -> Plot:
         return
     yield chance.choice((0.0, 0.1, 0.4)) * chance.random()
     _away(world, host, chance.choice(AWAY), chance.uniform(8.0, 40.0))
+    if chance.random() < 0.3:
+        _put_there(world, row.job)
     for what in chance.sample(ORDERS, 2):
-        yield 2.0 * chance.random()
+        yield chance.choice((2.0, 2.0, 8.0)) * chance.random()
         _ask(world, what, row.job)
     helper = yield Until(("settling",), row.job, 40.0)
     if helper is None or chance.random() < 0.5:
@@ -474,6 +488,20 @@ def _address(world: World, chance: random.Random) -> Plot:
     mover.do(mover.start)
 
 
+def _last_word(world: World, chance: random.Random) -> Plot:
+    """An agent dies and is there again at once, while what it said last is on its way and the master writes."""
+    host = world.hosts[chance.choice(world.names)]
+    world.network.weather, world.master.slow_s = Weather(delay_s=1.0), 1.0
+    for _ in range(3):
+        yield 0.5 + chance.random()
+        world.users.submit(chance)
+        host.kill()
+        yield 0.1 * chance.random()
+        host.do(host.start)
+    yield 2.0
+    world.network.weather, world.master.slow_s = Weather(), 0.002
+
+
 def _removed(world: World, chance: random.Random) -> Plot:
     """An operator removes a node at the moment at which its agent says Hello, or has been called lost."""
     host = world.hosts[chance.choice(world.names)]
@@ -526,5 +554,6 @@ PLOTS: dict[str, Callable[[World, random.Random], Plot]] = {
     "plot twice adopted": _twice_adopted,
     "plot address": _address,
     "plot removed": _removed,
+    "plot last word": _last_word,
     "plot nobody": _nobody,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simulation import words
 from simulation.strays import STRANGE
@@ -35,6 +35,7 @@ class WatchedFarm(Farm):
         effects = super().apply(event, now_s)
         self.checks.applied(self, event, effects, expected)
         wrong = words.came_of(self, nothing, effects) if nothing is not None else ""
+        wrong = wrong or self.checks.signs.applied(event, effects)
         wrong = wrong or self.checks.world.silence.applied(self, event, effects)
         if wrong:
             self.checks.fail(wrong)
@@ -51,6 +52,10 @@ class WatchedTurns(Turns):
         self.checks.kept(self, decision)
         self.checks.world.silence.kept()
         self.checks.world.users.plots.noticed(decision.effects)
+
+    def decide(self, *args: Any, **fields: Any) -> Decision:
+        self.checks.signs.turn()
+        return super().decide(*args, **fields)
 
     def undo(self) -> None:
         super().undo()

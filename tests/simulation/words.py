@@ -24,6 +24,25 @@ class Before:
     job: Job | None  # of the attempt that was given up
 
 
+class Signs:
+    """Who was asked for a sign of life, and when: an answer is what was said after the question (P9)."""
+
+    def __init__(self) -> None:
+        self._asked: set[bytes] = set()  # connections, in this turn
+
+    def turn(self) -> None:
+        """Another turn begins."""
+        self._asked.clear()
+
+    def applied(self, event: ev.Event, effects: list[fx.Effect]) -> str:
+        """An event was applied; what is wrong, or an empty text."""
+        self._asked.update(effect.connection for effect in effects if isinstance(effect, fx.SendSign))
+        if not isinstance(event, ev.AgentEvent) or event.connection not in self._asked:
+            return ""
+        refused = [e for e in effects if isinstance(e, fx.SendSorry) and e.status == 409 and not e.retry]
+        return f"P9: what was said before the question counts as its answer: {refused}" if refused else ""
+
+
 def weightless(farm: Farm, event: ev.Event) -> Before | None:
     """Whether nothing may come of this; None for what counts."""
     if not isinstance(event, ev.AgentEvent):
