@@ -508,8 +508,7 @@ def _watch_lease(host: Host, directory: Directory) -> None:
         return
     if host.clock_s > directory.lease_s:
         host.world.count("lease ran out")
-        host.after(
-            host.chance.uniform(0.0, host.world.rules.lease_stop_s - LEASE_LOOK_S), lambda: engine.end("stopped")
-        )
+        stop_s = (host.world.rules.lease_stop_s - LEASE_LOOK_S) * host.chance.choice((0.0, host.chance.random(), 1.0))
+        host.after(stop_s, lambda: engine.end("stopped"))
         return
     host.after(LEASE_LOOK_S, lambda: _watch_lease(host, directory))

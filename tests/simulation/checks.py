@@ -15,7 +15,7 @@ from store.mirror import Mirror
 
 from ffrtmp.farm import effects as fx
 from ffrtmp.farm import events as ev
-from ffrtmp.farm.job import TERMINAL, Attempt, Grant, Job, State
+from ffrtmp.farm.job import TERMINAL, Attempt, Grant, Job, State, Want
 from ffrtmp.farm.node import Node
 from ffrtmp.spec import Fingerprint
 from ffrtmp_master.rows import Loaded, TurnRows
@@ -64,6 +64,7 @@ class Checks:
         self.numbers: dict[int, str] = {}  # of jobs -> UUID: never given twice
         self.attempts: dict[tuple[str, int], str] = {}  # handed out: (UUID, number) -> node
         self.ended: dict[str, State] = {}  # UUID -> as it was on disk
+        self.forgotten: set[str] = set()  # UUIDs of jobs that were retired after a restore
         self.granted: set[tuple[str, int]] = set()  # attempts (UUID, number) whose grant ever was on disk
         self.published: dict[str, Published] = {}  # UUID -> who put the output there last
         self.loose: set[str] = set()  # hosts whose node was removed or whose folder was put back: not bound by grants
@@ -102,6 +103,11 @@ class Checks:
             self._sure(not handed, lambda: f"{type(event).__name__} hands out {handed}")
         for _number, node in handed:
             self._sure(within_capacity(farm.world, node), lambda: f"P6: {node} holds more than it has")  # noqa: B023
+        woken = {e.node for e in effects if isinstance(e, fx.SendOrder) and e.want is Want.RUN}
+        for node in woken if isinstance(event, ev.Place) else ():
+            usage, offer = farm.world.usage[node], farm.world.nodes[node].capacity
+            fits = usage.cpu_milli <= offer.cpu_milli and usage.slots <= offer.slots
+            self._sure(fits, lambda: f"P6: {node} lets a job go on for which it has no room: {usage}")  # noqa: B023
         self.world.count(f"event {type(event).__name__}")
 
     # ---- the store -----------------------------------------------------------------------------------------------
@@ -121,7 +127,8 @@ class Checks:
         except (AssertionError, Exception) as error:
             self.fail(f"P10: {error!r}")
         for job in turn.ended.values():
-            self._sure(job.uuid not in self.ended, lambda: f"P1: job {job.number} ended twice")  # noqa: B023
+            again = job.uuid in self.ended and job.uuid not in self.forgotten
+            self._sure(not again, lambda: f"P1: job {job.number} ended twice")  # noqa: B023
             self.ended[job.uuid] = job.state
             if job.state is State.CANCELED:
                 self._canceled(job)
@@ -227,6 +234,13 @@ class Checks:
                 self.history.states[number] = row.state
                 if row.state in TERMINAL:
                     self.ended[row.uuid] = row.state
+
+    def retired(self) -> None:
+        """Old jobs were retired. A restored master has never heard of them: a node may offer one as if it had been lost."""
+        for number, uuid in self.numbers.items() if self.restored else ():
+            if uuid in self.ended and self.world.master.reader.job(number) is None:
+                self.history.states.pop(number, None)
+                self.forgotten.add(uuid)
 
     # ---- hosts ---------------------------------------------------------------------------------------------------
 

@@ -233,8 +233,8 @@ class Master:
     async def _chores(self, cycle: Cycle) -> None:
         while True:
             await ask(Sleep(RETIRE_S))
-            if self.retention_s:
-                await cycle.retire(self.retention_s)
+            if self.retention_s and await cycle.retire(self.retention_s):
+                self.world.checks.retired()
 
     def _took_s(self) -> tuple[float, float]:
         if self.slow_s > 1.0:

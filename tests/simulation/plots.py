@@ -488,6 +488,24 @@ def _address(world: World, chance: random.Random) -> Plot:
     mover.do(mover.start)
 
 
+def _lease(world: World, chance: random.Random) -> Plot:
+    """A host with a strict job is out of reach in two ways at once: its agent stands still with answers on their way, and
+    goes on behind a wire that is parted."""
+    world.users.submit(chance, "strict")
+    row = yield Until(("running",))
+    host = _host(world, row) if row is not None else None
+    if row is None or host is None:
+        return
+    world.network.weather = Weather(delay_s=chance.choice((0.01, 1.0, 3.0)))
+    yield 3.0 * chance.random()
+    lost_s = world.rules.lost_after_s
+    if chance.random() < 0.7:
+        _away(world, host, "freeze agent", lost_s * chance.uniform(0.1, 1.0))
+    _away(world, host, chance.choice(("part", "part", "part up", "part down")), lost_s * chance.uniform(1.0, 3.0))
+    yield 2.0 * lost_s
+    world.network.weather = Weather()
+
+
 def _last_word(world: World, chance: random.Random) -> Plot:
     """An agent dies and is there again at once, while what it said last is on its way and the master writes."""
     host = world.hosts[chance.choice(world.names)]
@@ -555,5 +573,6 @@ PLOTS: dict[str, Callable[[World, random.Random], Plot]] = {
     "plot address": _address,
     "plot removed": _removed,
     "plot last word": _last_word,
+    "plot lease": _lease,
     "plot nobody": _nobody,
 }

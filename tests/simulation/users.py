@@ -213,7 +213,7 @@ class Users:
             Source(url="https://nowhere.test/in.mov") if chance.random() < 0.03 else Source(pattern=Pattern()),
             output,
             overwrite=chance.random() < 0.3,
-            on_disconnect=chance.choice(("keep", "keep", "keep", "stop")),
+            on_disconnect="stop" if kind == "strict" else chance.choice(("keep", "keep", "keep", "stop")),
         )
         queue = Queue.LIVE if live else chance.choice(list(Queue))
         terms = terms_of(spec, queue, chance.choice(list(Priority)), chance.choice((0, 1, 3, 3)))
