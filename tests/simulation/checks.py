@@ -163,6 +163,8 @@ class Checks:
         for key, attempt in turn.changes.attempts.items():
             if isinstance(attempt, Attempt) and key not in self.mirror.attempts:
                 identity = (attempt.uuid, attempt.number)
+                fresh = attempt.accepted or identity not in self.attempts or self.unknowing
+                self._sure(fresh, lambda: f"P4: attempt {key} is handed out twice")  # noqa: B023
                 node = self.attempts.setdefault(identity, attempt.node)
                 if self.unknowing:
                     node = self.attempts[identity] = attempt.node

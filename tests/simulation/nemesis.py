@@ -32,7 +32,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "agents": ("kill agent", "kill agent", "stop agent", "start agents", "freeze agent", "plot last word"),
     "hosts": ("power cut", "freeze host"),
     "master": ("doom", "doom", "doom", "kill master", "restart master", "freeze master"),
-    "master's host": ("master power cut", "doom", "wall clock"),
+    "master's host": ("master power cut", "doom", "wall clock", "freeze master"),
     "disk": ("full", "sync fails", "slow disk", "trouble", "numbers"),
     "operators": OF_OPERATORS,
     "holds": ("pause", "pause", "pause", "resume", "resume", "kill engine", "part", "cancel"),
@@ -140,7 +140,7 @@ def _half(world: World, chance: random.Random) -> None:
 def _stop_agent(world: World, chance: random.Random) -> None:
     host = _host(world, chance)
     host.do(host.stop)
-    world.time.after(chance.uniform(0.2, 6.0), host.start)
+    world.time.after(chance.uniform(0.2, chance.choice((6.0, 15.0))), host.start)
 
 
 def _kill_agent(world: World, chance: random.Random) -> None:

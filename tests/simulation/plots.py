@@ -491,17 +491,18 @@ def _address(world: World, chance: random.Random) -> Plot:
 def _lease(world: World, chance: random.Random) -> Plot:
     """A host with a strict job is out of reach in two ways at once: its agent stands still with answers on their way, and
     goes on behind a wire that is parted."""
-    world.users.submit(chance, "strict")
+    kind = chance.choice(("strict", "strict live", "strict live"))
+    world.users.submit(chance, kind)
     row = yield Until(("running",))
     host = _host(world, row) if row is not None else None
     if row is None or host is None:
         return
     world.network.weather = Weather(delay_s=chance.choice((0.01, 1.0, 3.0)))
     yield 3.0 * chance.random()
-    lost_s = world.rules.lost_after_s
+    lost_s = world.rules.lost_after_s if kind == "strict" else world.rules.lost_after_live_s
     if chance.random() < 0.7:
         _away(world, host, "freeze agent", lost_s * chance.uniform(0.1, 1.0))
-    _away(world, host, chance.choice(("part", "part", "part up", "part down")), lost_s * chance.uniform(1.0, 3.0))
+    _away(world, host, chance.choice(("part", "part", "part up", "part down")), lost_s * chance.uniform(1.5, 4.0))
     yield 2.0 * lost_s
     world.network.weather = Weather()
 

@@ -201,7 +201,7 @@ class Users:
             self.submit(chance)
 
     def _job(self, chance: random.Random, kind: str, needs: Needs | None = None) -> PreparedJob:
-        live = kind == "live" or (not kind and chance.random() < 0.06)
+        live = kind.endswith("live") or (not kind and chance.random() < 0.06)
         needs = needs or _needs(chance)
         root = SHARED if chance.random() < 0.7 else f"local-{chance.choice(self.world.names)}"
         serial = chance.randrange(OUTPUTS) if chance.random() < 0.25 else 1000 + chance.getrandbits(30)
@@ -213,7 +213,7 @@ class Users:
             Source(url="https://nowhere.test/in.mov") if chance.random() < 0.03 else Source(pattern=Pattern()),
             output,
             overwrite=chance.random() < 0.3,
-            on_disconnect="stop" if kind == "strict" else chance.choice(("keep", "keep", "keep", "stop")),
+            on_disconnect="stop" if kind.startswith("strict") else chance.choice(("keep", "keep", "keep", "stop")),
         )
         queue = Queue.LIVE if live else chance.choice(list(Queue))
         terms = terms_of(spec, queue, chance.choice(list(Priority)), chance.choice((0, 1, 3, 3)))

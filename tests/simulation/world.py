@@ -33,6 +33,7 @@ from ffrtmp_master.store import Store
 from ffrtmp_master.turn import Decision
 
 PEACE_S = 600.0
+GIVEN_UP_S = 8.0
 PLOTS_S = 40.0
 CALM_ODDS = 0.06  # of worlds in which nothing goes wrong but that daemons are restarted
 STEPS_MOST = 100_000
@@ -60,6 +61,7 @@ class World:
         self.over = False
         self.broken = ""
         self.put_back = False
+        self._left: dict[tuple[int, int], float] = {}  # given-up attempts in peace, and since when they are seen
         self.calm = self.chance.random() < CALM_ODDS
         self.trouble = 0.0
         self.fails = self.chance.choice((0.0, 0.1, 0.4))
@@ -192,7 +194,25 @@ class World:
             if self.time.now_s - began_s > PEACE_S:
                 self.checks.fail(f"P1: this never ends: {self._stuck()}")
             self._mend()
+            self._nothing_stays()
             self.time.run(self.time.now_s + 2.0, self._bound)
+
+    def _nothing_stays(self) -> None:
+        """P4, P5: an attempt that was given up has ended soon, where master and node are in contact and stand nowhere still."""
+        before, self._left = self._left, {}
+        if not self.master.up or self.master.stands_from_s < self.time.now_s:
+            return
+        farm = self.master.turns.farm.world
+        for attempt in farm.attempts.rows():
+            host, contact = self.hosts.get(attempt.node), farm.in_contact(attempt.node)
+            if not attempt.given_up or contact is None or host is None or host.agent is None:
+                continue
+            stands = max(host.frozen_s, host.agent_frozen_s) > self.time.now_s
+            if stands or host.agent.session.number != contact.session:
+                continue
+            since_s = self._left[attempt.id] = before.get(attempt.id, self.time.now_s)
+            if self.time.now_s - since_s > GIVEN_UP_S:
+                self.checks.fail(f"P5: attempt {attempt.id} was given up, and is still there on {attempt.node}")
 
     def _heal(self) -> None:
         self.network.weather = Weather()
