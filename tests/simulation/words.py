@@ -22,6 +22,7 @@ class Before:
     void: bool  # there is no such conversation
     grants: dict[int, Any]
     job: Job | None  # of the attempt that was given up
+    own: tuple[int, int] = (0, 0)  # that attempt: its end settles its own grant, a live one's lease on its target
 
 
 class Signs:
@@ -57,7 +58,9 @@ def weightless(farm: Farm, event: ev.Event) -> Before | None:
     attempt = there[0] if there else None
     if attempt is not None and not attempt.given_up:
         return None
-    return Before(False, _grants(farm), world.jobs.get(attempt.job) if attempt is not None else None)
+    if attempt is None:
+        return Before(False, _grants(farm), None)
+    return Before(False, _grants(farm), world.jobs.get(attempt.job), attempt.id)
 
 
 def _grants(farm: Farm) -> dict[int, Any]:
@@ -76,6 +79,8 @@ def came_of(farm: Farm, before: Before, effects: list[fx.Effect]) -> str:
             return f"P4: a word of an attempt that does not count leads to {effect}"
     ended = before.job is not None and before.job.number not in farm.world.jobs
     for number, grant in before.grants.items():
+        if (number, grant.attempt) == before.own and number not in farm.world.grants:
+            continue
         if farm.world.grants.get(number) != grant and not (
             ended and before.job is not None and number == before.job.number
         ):
