@@ -371,3 +371,22 @@ def test_a_held_attempt_that_runs_when_it_comes_back_holds_its_cores():
     a.obeys = True
     stage.pass_s(3)
     assert stage.attempt(job).paused, "it is told to stand still once more"
+
+
+def test_an_attempt_that_waited_for_room_and_runs_when_it_comes_back_goes_on():
+    stage = Stage()
+    a = stage.node("a", replace(ROOM, slots=1))
+    job, _other = stage.submit(), stage.submit()
+    a.publishes = a.obeys = False
+    stage.pause(job)
+    a.request(job)
+    a.local(job).stage = "paused"
+    stage.pass_s(2)
+    stage.resume(job)
+    assert stage.state(job) is State.RESUMING
+    stage.lose(a)
+    a.local(job).stage = "running"
+    a.back()
+    assert not stage.attempt(job).paused and stage.attempt(job).want is Want.RUN
+    stage.pass_s(3)
+    assert stage.state(job) is State.RUNNING

@@ -98,8 +98,10 @@ def returned(world: World, attempt: Attempt, beat: Beat) -> bool:
     if grant is not None and grant.attempt != attempt.number:
         world.give_up(attempt)
         return False
-    if job.current == attempt.number:
-        return True  # it was not replaced: it publishes, is paused, or is being stopped
+    if job.current == attempt.number:  # it was not replaced: it publishes, is paused, or is being stopped
+        if job.state is State.RESUMING and not attempt.paused:
+            world.want(attempt, Want.RUN)  # it waits for CPU that it has again
+        return True
     rival = world.current(job)
     if rival is not None and not rival.doubted and not _ahead(world, attempt, beat, rival):
         world.note(
