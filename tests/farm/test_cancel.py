@@ -34,6 +34,29 @@ def test_p5_a_running_job_is_canceled_only_when_nothing_of_it_is_left():
     assert not a.has(job)
 
 
+def test_p5_an_attempt_that_a_late_hello_made_forgotten_is_waited_for_once_its_node_names_it():
+    stage = Stage()
+    a = stage.node("a")
+    late = a.hello_event(connection=b"an older one", token=999)
+    job = stage.submit()
+    a.leave()
+    stage.lose(a)
+    b = stage.node("b")
+    b.obeys = a.obeys = False
+    stage.turn(late)  # sent before the job came, so it does not name the attempt
+    assert stage.attempt(job).node == "b" and not stage.world.attempts_on("a")
+    stage.cancel(job)
+    a.back()
+    stage.pass_s(10)  # the late Hello's session is asked for a sign, and gives none
+    b.obeys = True
+    stage.pass_s(3)
+    assert not b.has(job) and a.has(job)
+    assert stage.state(job) is State.CANCELING
+    a.obeys = True
+    stage.pass_s(3)
+    assert stage.state(job) is State.CANCELED and not a.has(job)
+
+
 def test_p5_cancel_reaches_the_node_in_the_same_turn():
     stage = Stage()
     a = stage.node("a")

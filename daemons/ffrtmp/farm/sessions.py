@@ -199,7 +199,11 @@ def _directives(world: World, event: Hello, again: bool) -> tuple[Directive, ...
     offered: set[tuple[str, int]] = set()
     strange: list[Directive] = []
     for report in event.reports:
-        key = world.by_identity.get((report.uuid, report.number)) or restored.rediscover(world, event, report, ahead)
+        key = (
+            world.by_identity.get((report.uuid, report.number))
+            or restored.rediscover(world, event, report, ahead)
+            or _still_there(world, event.node, report)
+        )
         if key is not None and world.attempts[key].node == event.node:
             known[key] = report
             continue
@@ -216,6 +220,30 @@ def _directives(world: World, event: Hello, again: bool) -> tuple[Directive, ...
     ]
     _unnamed(world, event.node, beats, again)
     return (*kept, *strange)
+
+
+def _still_there(world: World, node: str, report: Report) -> AttemptId | None:
+    """An attempt that the farm had believed to be over, for a late Hello of before it began did not name it.
+
+    It is to end, and until it has, it has its room (P6) and its job is not canceled (P5).
+    """
+    job = world.jobs.get(world.by_uuid.get(report.uuid, 0))
+    if job is None or report.stage == "ended" or not 0 < report.number <= job.attempt:
+        return None
+    needs, live = job.terms.requirements, job.terms.live
+    attempt = Attempt(
+        job.number,
+        report.number,
+        job.uuid,
+        node,
+        needs,
+        live,
+        want=Want.DISCARD,
+        accepted=True,
+        paused=report.stage == "paused",
+    )
+    world.attempts.put(attempt.id, attempt)
+    return attempt.id
 
 
 def _unnamed(world: World, node: str, beats: dict[AttemptId, Beat], again: bool) -> None:
