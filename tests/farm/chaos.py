@@ -15,7 +15,7 @@ from ffrtmp.farm import events as ev
 from ffrtmp.farm.job import OPEN, Fingerprint, OnDisconnect, Phase, Priority, Queue, State, Terms, Want
 
 from . import oracle
-from .invariants import History, within_capacity
+from .invariants import History, overfull
 from .stage import BROKEN, GIB, LATE, ROOM, WRONG, Host, Local, Stage, Stored, terms
 
 Deed = tuple[str, int, int, int]
@@ -100,8 +100,9 @@ class Chaos(Stage):
             assert handed == expected, f"P7: {handed} were handed out, {expected} are right"
         else:
             assert not handed
-        for number, node in handed:
-            assert within_capacity(self.world, node), f"P6: {node} holds more than it has"
+        full = overfull(self.world, handed)
+        assert full is None, f"P6: {full} was handed out more than it has room for"
+        for number, _node in handed:
             self._numbered(self.world.attempts[(number, self.world.jobs[number].current)])
         self.highest_job = max(self.highest_job, int(self.world.value("next_job")))
         return effects

@@ -177,12 +177,24 @@ def _sets(index) -> dict:
     return {key: set(of) for key, of in index.items()}
 
 
-def within_capacity(world: World, node: str) -> bool:
-    """P6: what is held of a node is not more than it has."""
+def overfull(world: World, handed: list[tuple[int, str]]) -> str | None:
+    """P6: the node that was just handed out a job for which it has no room, if there is one.
+
+    A node that shrank, or at which a restored master finds attempts that it had forgotten, may hold more scratch space than
+    it has. That stops no job that takes none of it.
+    """
+    for job, node in handed:
+        if not within_capacity(world, node, scratch=world.jobs[job].terms.requirements.scratch_bytes > 0):
+            return node
+    return None
+
+
+def within_capacity(world: World, node: str, *, scratch: bool = True) -> bool:
+    """P6: what is held of a node is not more than it has; of `scratch` space only where that is asked."""
     usage, capacity = world.usage.get(node, NOTHING), world.nodes[node].capacity
     return (
         usage.cpu_milli <= capacity.cpu_milli
         and usage.memory_bytes <= capacity.memory_bytes
-        and usage.scratch_bytes <= capacity.scratch_bytes
+        and (usage.scratch_bytes <= capacity.scratch_bytes or not scratch)
         and usage.slots <= capacity.slots
     )

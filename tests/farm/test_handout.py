@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from farm.invariants import within_capacity
+from farm.invariants import overfull, within_capacity
 from farm.stage import BROKEN, GIB, ROOM, Stage, terms
 
 from ffrtmp.farm import effects as fx
@@ -277,6 +277,18 @@ def test_p6_a_node_that_shrinks_gets_nothing_until_it_fits_again():
     assert stage.state(jobs[2]) is State.QUEUED
     a.verified(jobs[1])
     assert stage.state(jobs[2]) is State.RUNNING
+
+
+def test_p6_a_node_whose_scratch_space_is_more_than_taken_still_gets_jobs_that_need_none():
+    stage = Stage()
+    a = stage.node("a", replace(ROOM, scratch_bytes=2 * GIB))
+    stage.submit(terms(100, scratch_bytes=2 * GIB))
+    a.say(replace(a.beat_event(), capacity=replace(ROOM, scratch_bytes=GIB)))
+    job, other = stage.submit(terms(100)), stage.submit(terms(100, scratch_bytes=GIB))
+    assert (stage.state(job), stage.state(other)) == (State.RUNNING, State.QUEUED)
+    assert not within_capacity(stage.world, "a"), "it holds what it was given when it had more"
+    assert overfull(stage.world, [(job, "a")]) is None
+    assert overfull(stage.world, [(job, "a"), (other, "a")]) == "a"
 
 
 def test_work_goes_to_the_fitting_node_with_the_most_room():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from farm import oracle
-from farm.invariants import History, check, within_capacity
+from farm.invariants import History, check, overfull
 from simulation.media import FOREIGN
 from simulation.words import Signs
 from store.mirror import Mirror
@@ -101,8 +101,8 @@ class Checks:
             self._sure(handed == expected, lambda: f"P7: {handed} were handed out, {expected} are right")
         else:
             self._sure(not handed, lambda: f"{type(event).__name__} hands out {handed}")
-        for _number, node in handed:
-            self._sure(within_capacity(farm.world, node), lambda: f"P6: {node} holds more than it has")  # noqa: B023
+        full = overfull(farm.world, handed)
+        self._sure(full is None, lambda: f"P6: {full} was handed out more than it has room for")
         woken = {e.node for e in effects if isinstance(e, fx.SendOrder) and e.want is Want.RUN}
         for node in woken if isinstance(event, ev.Place) else ():
             usage, offer = farm.world.usage[node], farm.world.nodes[node].capacity
