@@ -124,6 +124,7 @@ class _Running:
             turn=loaded.turn,
             next_job=loaded.next_job,
             ancestors=loaded.ancestors,
+            restores=loaded.restores,
             paused_queues=loaded.paused_queues,
             jobs=loaded.jobs,
             attempts=loaded.attempts,

@@ -125,6 +125,7 @@ class Loaded:
     nodes: tuple[Node, ...]
     tickets: tuple[TicketRow, ...]
     restored: bool = False  # an older database was put back: `lineage` is new, numbers of jobs and attempts were raised
+    restores: int = 0  # how often that has happened
 
 
 @dataclass(frozen=True, slots=True)

@@ -298,6 +298,7 @@ class Stage:
         self.hosts: dict[str, Host] = {}
         self.mail: list[ev.Event] = []
         self.known: set[str] = set()  # UUIDs that the store has
+        self.restores = 0
         self.uuid_of: dict[int, str] = {}
         self.ended: dict[int, Job] = {}
         self.at_target: dict[str, Fingerprint] = {}  # what stands at the outputs, by job UUID
@@ -495,7 +496,8 @@ class Stage:
         self.mail.clear()
         self.now_s += away_s
         self.farm = Farm(self.rules, lineage=stored.lineage, now_s=self.now_s)
-        self.farm.restore(**stored.fields)
+        self.restores += backup is not None
+        self.farm.restore(**stored.fields, restores=self.restores)
         self.turns = stored.fields["turn"]
         if backup is not None:
             self.history = History(dict(backup.states))

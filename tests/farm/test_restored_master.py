@@ -162,6 +162,18 @@ def test_two_nodes_that_offer_attempts_of_one_unknown_job_are_compared():
     assert stage.state(number) is State.RUNNING
 
 
+def test_p4_an_attempt_that_is_adopted_after_each_of_two_restores_has_a_successor_of_another_number_each_time():
+    stage, (a,) = begun("a")
+    old = stage.stored()
+    job = stage.submit()
+    a.obeys = False  # it is there whatever it hears, as where a disk lost the word of its end
+    put_back(stage, old)
+    handed_out = stage.job(job).attempt + 1
+    put_back(stage, old)
+    assert stage.where(job) == "a"
+    assert stage.job(job).attempt > handed_out
+
+
 def test_nobody_is_adopted_who_was_not_asked():
     stage, (a,) = begun("a")
     effects = a.say(ev.Adopt(*a._at(), "made-up", 7, 1, terms()))
@@ -253,7 +265,7 @@ def test_a_number_that_an_adopted_job_keeps_is_not_given_again():
     a.session = stage.world.contacts["a"].session
     stage.mail.clear()
     a.say(ev.Adopt(*a._at(), uuid, 50, 4, terms()))
-    assert stage.world.by_uuid[uuid] == 50 and stage.job(50).attempt == 4 + NUMBERS_SKIPPED
+    assert stage.world.by_uuid[uuid] == 50 and stage.job(50).attempt == 4 + 2 * NUMBERS_SKIPPED
     assert stage.submit() == 51
 
 

@@ -57,6 +57,7 @@ def a_master(folder: Path) -> Iterator[tuple[Turns, Store]]:
             turn=loaded.turn,
             next_job=loaded.next_job,
             ancestors=loaded.ancestors,
+            restores=loaded.restores,
             paused_queues=loaded.paused_queues,
             jobs=loaded.jobs,
             attempts=loaded.attempts,

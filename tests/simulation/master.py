@@ -156,6 +156,7 @@ class Master:
             turn=loaded.turn,
             next_job=loaded.next_job,
             ancestors=loaded.ancestors,
+            restores=loaded.restores,
             paused_queues=loaded.paused_queues,
             jobs=loaded.jobs,
             attempts=loaded.attempts,

@@ -136,6 +136,7 @@ class LittleMaster:
             turn=loaded.turn,
             next_job=loaded.next_job,
             ancestors=loaded.ancestors,
+            restores=loaded.restores,
             paused_queues=loaded.paused_queues,
             jobs=loaded.jobs,
             attempts=loaded.attempts,

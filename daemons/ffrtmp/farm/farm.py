@@ -43,8 +43,9 @@ class Farm:
         attempts: Iterable[Attempt],
         grants: Iterable[Grant],
         nodes: Iterable[Node],
+        restores: int = 0,
     ) -> None:
-        """Take over what a store has.
+        """Take over what a store has, which was put back to a backup `restores` times.
 
         Grants and leases run anew from now: what was sent before the restart may still be used, and the times in the store
         are by a clock that may have been set meanwhile.
@@ -64,6 +65,7 @@ class Farm:
             world.ancestors.restore(lineage, left_at)
         world.set("turn", turn)
         world.set("next_job", next_job)
+        world.set("restores", restores)
         world.set("paused_queues", paused_queues)
         world.undo.clear()
 

@@ -114,7 +114,8 @@ def _adopted(world: World, event: Adopt) -> Job:
     number = event.job if usable else first_free
     world.set("next_job", max(first_free, number + 1))
     terms = world.interned(round_up(event.terms))
-    used = event.number + NUMBERS_SKIPPED
+    # Each time that a store is put back it may adopt the same attempt; what it hands out then must be new every time.
+    used = event.number + NUMBERS_SKIPPED * (1 + int(world.value("restores")))
     job = Job(number, event.uuid, terms, world.now_s, State.RUNNING, attempt=used, current=event.number)
     text = f"{event.node} runs it; this master was restored from before it was submitted"
     world.born(job, "adopted", text, event.node)

@@ -112,6 +112,7 @@ class World:
             "grace_over": False,  # whoever has not come back after the start is called lost from here on
             "looked_s": now_s,  # when the master last looked who is silent
             "deaf_s": 0.0,  # how long the listening clock has stood in all
+            "restores": 0,  # how often the store has been put back to a backup
             "branched": False,  # this master has found that its store was put back to a backup
         }.items():
             self._values.restore(name, (value,))

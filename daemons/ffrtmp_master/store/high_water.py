@@ -77,6 +77,11 @@ class NumbersFile:
         self.close()
         self._descriptor, self._now = descriptor, mark
 
+    @property
+    def restores(self) -> int:
+        """How often an older database has been found in the place of this one."""
+        return self._now.restores if self._now is not None else 0
+
     def reserve(self, next_job: int) -> None:
         """Before numbers below `next_job` are committed: make the file cover them."""
         if self._now is not None and next_job > self._now.below:

@@ -70,7 +70,7 @@ def ancestors(connection: apsw.Connection) -> dict[str, int]:
     return dict(rows(connection, "SELECT lineage, left_turn FROM lineages"))
 
 
-def load(connection: apsw.Connection, offset_s: float, restored: bool) -> Loaded:
+def load(connection: apsw.Connection, offset_s: float, restored: bool, restores: int) -> Loaded:
     """All that is open, on the clock of this life: farm time = wall time - `offset_s`."""
     pool = codec.TermsPool()
     lineage, turn, next_job, paused = rows(connection, "SELECT lineage, turn, next_job, paused_queues FROM meta")[0]
@@ -89,6 +89,7 @@ def load(connection: apsw.Connection, offset_s: float, restored: bool) -> Loaded
             for row in rows(connection, "SELECT public_key, expires_s, name, replaces, used_for FROM tickets")
         ),
         restored=restored,
+        restores=restores,
     )
 
 

@@ -92,7 +92,7 @@ class Store:
     def load(self, offset_s: float) -> Loaded:
         """All that is open, on this life's clock: farm time = wall time - `offset_s`."""
         with self._database.lock:
-            return loading.load(self._database.connection, offset_s, self.restored)
+            return loading.load(self._database.connection, offset_s, self.restored, self._numbers.restores)
 
     def commit(self, turn: TurnRows) -> None:
         """Write a turn; when this returns it is on disk. RowsRejected (a StoreRefused) where its rows make no sense."""
