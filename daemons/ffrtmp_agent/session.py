@@ -226,6 +226,10 @@ class Session:
     def _welcome(self, message: wire.Welcome, now_s: float) -> list[Action]:
         if self.number == message.session:
             return []  # said twice
+        if self.live:
+            # The answer to a Hello that came late: it was said before this session, and names nothing that came in it.
+            self._close(now_s)
+            return self._say_hello(now_s)
         # Of two Hellos the second may be lost, and this may answer the first.
         if (message.address or self._told_address) != self.about.address:
             return self._say_hello(now_s)  # it has changed since: the master would know this host by its old one

@@ -203,6 +203,21 @@ def test_p5_an_attempt_that_a_hello_did_not_name_while_it_was_made_is_not_begun_
     assert session.created(KEY, 0.3) == [do.Clean(KEY)]
 
 
+def test_p5_an_answer_to_a_hello_that_came_late_is_followed_by_another_hello_that_names_all(session: Session) -> None:
+    running(session)
+    (hello,) = said(session.receive(welcome(8), 1.0), wire.Hello)
+    assert [(report.uuid, report.attempt) for report in hello.attempts] == [KEY]
+    assert not session.live, "what the late one did not name, the master does not know in session 8"
+    session.receive(welcome(8), 1.1)
+    assert session.live and session.number == 8
+
+
+def test_p5_an_attempt_that_was_made_when_a_late_hello_was_answered_is_not_begun(session: Session) -> None:
+    session.receive(assign(), 0.0)
+    session.receive(welcome(8), 0.2)
+    assert session.created(KEY, 0.3) == [do.Clean(KEY)]
+
+
 def test_p4_an_attempt_that_was_given_up_before_it_could_be_made_is_refused(session: Session) -> None:
     session.receive(assign(), 0.0)
     session.receive(order("discard"), 0.1)
