@@ -151,7 +151,8 @@ class Host:
                 directory.log_bytes //= 2
                 directory.log_cut = True
         own = self.world.media.root(f"local-{self.name}")
-        for _ in range(own.power_cut(lambda: self.chance.random() < 0.5)):
+        for uuid in own.power_cut(lambda: self.chance.random() < 0.5):
+            self.world.checks.published.pop(uuid, None)
             self.world.count("rename lost with the power")
 
     def revert(self, folder: StateFolder) -> None:

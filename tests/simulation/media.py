@@ -35,13 +35,13 @@ class Root:
         """The rename is on disk."""
         self.unsynced.pop(path, None)
 
-    def power_cut(self, keeps: Callable[[], bool]) -> int:
-        """Take back renames that were not synced, as `keeps` says; how many."""
-        lost = 0
+    def power_cut(self, keeps: Callable[[], bool]) -> list[str]:
+        """Take back renames that were not synced, as `keeps` says; the UUIDs of their jobs."""
+        lost = []
         for path, (before, name, uuid) in list(self.unsynced.items()):
             if keeps():
                 continue
-            lost += 1
+            lost.append(uuid)
             self.staging[name] = uuid
             if before is None:
                 self.outputs.pop(path, None)
