@@ -65,7 +65,8 @@ def test_a_master_that_grants_to_everybody_is_found_out(
 
 def test_a_store_that_forgets_grants_is_found_out(place: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "_write_grants", lambda _connection, _turn: None)
-    assert "P2" in _until_broken(place)
+    found = _until_broken(place)
+    assert "P2" in found or "counts on a doubted attempt" in found, found
 
 
 def test_a_store_that_takes_log_chunks_whose_forerunner_was_lost_is_found_out(
