@@ -62,6 +62,22 @@ def test_ageing_lifts_a_job_one_step_an_interval_but_never_into_live():
     assert starts(stage) == [live, ancient, new_high]
 
 
+@pytest.mark.parametrize("first_s", [3600.0, -3600.0])
+def test_p7_jobs_keep_their_order_over_a_restart_also_where_the_clock_was_wrong_meanwhile(first_s):
+    stage = Stage(ageing_interval_s=10.0)
+    first, second = stage.submit(terms(priority=Priority.LOW)), stage.submit(terms(priority=Priority.LOW))
+    later = stage.submit(terms(priority=Priority.HIGH))
+    stored = stage.stored()
+    jobs = [replace(job, arrival_s=job.arrival_s + first_s * (job.number == first)) for job in stored.fields["jobs"]]
+    stage.restart(backup=replace(stored, fields={**stored.fields, "jobs": jobs}))
+    stage.now_s += 15.0
+    stage.node("a", ONE_SLOT)
+    run_all(stage)
+    order = starts(stage)
+    assert order.index(first) < order.index(second) and later in order
+    assert all(job.arrival_s <= stage.now_s for job in stage.ended.values())
+
+
 def test_without_ageing_a_batch_job_waits_for_all_others():
     stage = Stage(ageing_interval_s=0.0)
     batch = stage.submit(terms(queue=Queue.BATCH))

@@ -53,7 +53,7 @@ class Farm:
         world = self.world
         for node in nodes:
             world.nodes.restore(node.name, node)
-        for job in jobs:
+        for job in recovery.arrived_in_order(jobs, world.now_s):
             waiting = recovery.waits_again(job, world.now_s, world.rules)
             world.jobs.restore(job.number, replace(waiting, terms=world.interned(job.terms)))
         for attempt in attempts:

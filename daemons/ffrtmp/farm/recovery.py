@@ -27,6 +27,7 @@ The one that is not kept is given up. If the one that came back is kept, its los
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -159,6 +160,15 @@ def _take_back(world: World, job: Job, attempt: Attempt) -> None:
 #
 # Waits are kept on disk by wall time, and that clock may have been set before the next master reads it. So nothing that
 # keeps two engines apart rests on it: a master that starts counts such waits anew, as it does with grants.
+
+
+def arrived_in_order(jobs: Iterable[Job], now_s: float) -> list[Job]:
+    """Jobs of lower numbers came earlier, and none in the future, whatever the clock said then: ageing goes by it (P7)."""
+    latest_s, found = now_s, []
+    for job in sorted(jobs, key=lambda job: job.number, reverse=True):
+        latest_s = min(latest_s, job.arrival_s)
+        found.append(job if job.arrival_s == latest_s else replace(job, arrival_s=latest_s))
+    return found[::-1]
 
 
 def waits_again(job: Job, now_s: float, rules: Rules) -> Job:
