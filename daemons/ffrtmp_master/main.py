@@ -120,17 +120,7 @@ class _Running:
         self.notifier = notifier
         loaded = store.load(clocks.wall_s() - clocks.farm_s())
         farm = Farm(rules_of(config), lineage=loaded.lineage, now_s=clocks.farm_s())
-        farm.restore(
-            turn=loaded.turn,
-            next_job=loaded.next_job,
-            ancestors=loaded.ancestors,
-            restores=loaded.restores,
-            paused_queues=loaded.paused_queues,
-            jobs=loaded.jobs,
-            attempts=loaded.attempts,
-            grants=loaded.grants,
-            nodes=loaded.nodes,
-        )
+        loaded.put_into(farm)
         turns = Turns(farm, loaded.turn)
         self.master = Master(clocks, notifier, retention_s=config.retention)
         live, watchers, callers = LiveFarm(farm, turns.told), Watchers(), Callers()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ffrtmp.farm.effects import Changes, NewLineage, Record
+from ffrtmp.farm.farm import Farm
 from ffrtmp.farm.job import Attempt, AttemptId, Grant, Job, Queue
 from ffrtmp.farm.job import Failure as FarmFailure
 from ffrtmp.farm.node import Node
@@ -126,6 +127,20 @@ class Loaded:
     tickets: tuple[TicketRow, ...]
     restored: bool = False  # an older database was put back: `lineage` is new, numbers of jobs and attempts were raised
     restores: int = 0  # how often that has happened
+
+    def put_into(self, farm: Farm) -> None:
+        """Have rules that were just made take over all of it."""
+        farm.restore(
+            turn=self.turn,
+            next_job=self.next_job,
+            ancestors=self.ancestors,
+            restores=self.restores,
+            paused_queues=self.paused_queues,
+            jobs=self.jobs,
+            attempts=self.attempts,
+            grants=self.grants,
+            nodes=self.nodes,
+        )
 
 
 @dataclass(frozen=True, slots=True)

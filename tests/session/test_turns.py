@@ -53,17 +53,7 @@ def a_master(folder: Path) -> Iterator[tuple[Turns, Store]]:
     with Store.open(folder / "farm.db", folder / "farm.logs") as store:
         loaded = store.load(0.0)
         farm = Farm(Rules(), lineage=loaded.lineage, now_s=NOW_S)
-        farm.restore(
-            turn=loaded.turn,
-            next_job=loaded.next_job,
-            ancestors=loaded.ancestors,
-            restores=loaded.restores,
-            paused_queues=loaded.paused_queues,
-            jobs=loaded.jobs,
-            attempts=loaded.attempts,
-            grants=loaded.grants,
-            nodes=loaded.nodes,
-        )
+        loaded.put_into(farm)
         yield Turns(farm, loaded.turn), store
 
 

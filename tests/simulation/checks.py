@@ -45,12 +45,12 @@ class Published:
 
 
 def _timeless(row: Any) -> Any:
-    """A row without its times, which are by another clock in each life; and without the number that a restore raises."""
+    """A row without what a start changes: times, which are by another clock, who settles, the number that a restore raises."""
     if isinstance(row, Job):
         return replace(row, arrival_s=0.0, due_s=0.0, attempt=0)
     if isinstance(row, Attempt):
         return replace(row, offered_s=0.0, fence_s=0.0)
-    return replace(row, until_s=0.0) if isinstance(row, Grant) else row
+    return replace(row, until_s=0.0, settling="") if isinstance(row, Grant) else row
 
 
 class Checks:

@@ -152,17 +152,7 @@ class Master:
         self.world.checks.starts(loaded, store, self.reader)
         farm = WatchedFarm(self.world.rules, lineage=loaded.lineage, now_s=self.farm_s)
         farm.checks = self.world.checks
-        farm.restore(
-            turn=loaded.turn,
-            next_job=loaded.next_job,
-            ancestors=loaded.ancestors,
-            restores=loaded.restores,
-            paused_queues=loaded.paused_queues,
-            jobs=loaded.jobs,
-            attempts=loaded.attempts,
-            grants=loaded.grants,
-            nodes=loaded.nodes,
-        )
+        loaded.put_into(farm)
         self.world.checks.begun(farm)
         self.turns = WatchedTurns(farm, loaded.turn)
         self.turns.checks = self.world.checks

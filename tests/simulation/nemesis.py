@@ -80,8 +80,7 @@ def acts(chance: random.Random, storm_s: float, *, calm: bool) -> list[Act]:
     density = chance.choice((0.1, 0.3, 0.6))
     found = [Act(0.0, "submit", chance.getrandbits(32)) for _ in range(chance.choice((1, 2, 4)))]
     at_s = 0.0
-    while at_s < storm_s:
-        at_s += 2.0 * chance.random() / density
+    while (at_s := at_s + 2.0 * chance.random() / density) < storm_s:
         of_users = not kinds or chance.random() < 0.4
         found.append(Act(at_s, chance.choice(OF_USERS if of_users else kinds), chance.getrandbits(32)))
     return found

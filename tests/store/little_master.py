@@ -132,17 +132,7 @@ class LittleMaster:
         self.reader = self.store.reader()
         loaded = self.loaded = self.store.load(WALL_S)
         farm = Farm(rules or Rules(reconnect_grace_s=0.0), lineage=loaded.lineage, now_s=now_s)
-        farm.restore(
-            turn=loaded.turn,
-            next_job=loaded.next_job,
-            ancestors=loaded.ancestors,
-            restores=loaded.restores,
-            paused_queues=loaded.paused_queues,
-            jobs=loaded.jobs,
-            attempts=loaded.attempts,
-            grants=loaded.grants,
-            nodes=loaded.nodes,
-        )
+        loaded.put_into(farm)
         self.turns = Turns(farm, loaded.turn)
         self.callers = Callers()
         live, watchers = LiveFarm(farm), Watchers()
