@@ -26,7 +26,7 @@ CHAOS ?= short
 SECONDS ?= 600
 BENCHES := $(sort $(wildcard bench/*.py))
 
-.PHONY: help venv demo test test-faults test-disk simulate mutants plants fuzz lint bench clean
+.PHONY: help venv demo test test-faults test-disk simulate mutants plants fuzz chaos lint bench clean
 
 help: ## list the targets
 	@echo "ffrtmp: make TARGET"

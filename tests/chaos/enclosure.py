@@ -1,8 +1,9 @@
 """A place of its own for a run, which the kernel clears away whatever becomes of the run.
 
 The program starts itself again in new mount, process and network namespaces. What it makes there - network namespaces,
-mounts, a tmpfs over /run for all its files - belongs to them, and its first process ends only when the run has ended; with
-that process everything else in there ends. So nothing is left, also after kill -9 of any part of it.
+mounts, a tmpfs over /run for all its files and one over /dev/shm for what libfaketime keeps there - belongs to them, and
+its first process ends only when the run has ended; with that process everything else in there ends. So nothing is left,
+also after kill -9 of any part of it.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def _first_process(work: Callable[[], int]) -> int:
 def _exit_with(work: Callable[[], int]) -> None:
     status = 1
     try:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"], check=True)
+        for folder, mode in (("/run", "755"), ("/dev/shm", "1777")):
+            subprocess.run(["mount", "-t", "tmpfs", "-o", f"mode={mode}", "tmpfs", folder], check=True)
         status = work()
     except KeyboardInterrupt:
         print("chaos: interrupted", file=sys.stderr)
