@@ -170,7 +170,7 @@ class Story:
                     if any(f"/{job}." in each for each in process.cmdline()):
                         process.resume()
             state = self.farm.state(job)
-            assert state not in ENDED or state in states, f"job {job} is {state}"
+            assert state in ("paused", "resuming", *states), f"job {job} is {state}"
             return state in states
 
         until(f"job {job} to be {' or '.join(states)}", there)
