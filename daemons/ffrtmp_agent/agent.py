@@ -95,6 +95,7 @@ class Agent:
         self.keys: dict[str, AttemptKey] = {}  # by the directory's name
         self.chores: list[Callable[[float], None]] = []  # called about once a second
         self._ended: set[AttemptKey] = set()  # no process is left, the end is being judged or is
+        self._judging: set[AttemptKey] = set()
         self._results: deque[Callable[[float], list[Action]]] = deque()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="disk")
@@ -293,6 +294,7 @@ class Agent:
         self.watching.share_energy(self._running())
         energy_j = self.watching.energy_j(directory)
         self._ended.add(key)
+        self._judging.add(key)
         self.runner.forget(directory.name)
         self.watching.forget(directory)
         self.shipping.ended(key, joblog.size(directory.path))
@@ -302,6 +304,7 @@ class Agent:
                 log.error("attempt %s cannot be judged, trying again: %s", directory.name, error)
                 self._later(lambda: self.workshop.judge(directory, found=found), judged)
                 return []
+            self._judging.discard(key)
             return self._ended_as(key, directory, _with_energy(result, energy_j), now_s)
 
         self._task(lambda: self.workshop.judge(directory, found=found), judged)
@@ -423,6 +426,8 @@ class Agent:
 
     def _discard(self, key: AttemptKey) -> None:
         """End its processes; what follows is seen by `_observe`."""
+        if key in self._judging:
+            return  # what it had come to is found out first, and then it is cleaned
         if key in self._ended:
             self._clean(key)
         elif key in self.dirs:

@@ -316,7 +316,7 @@ class Session:
         """The node's own guard of P6; the master's picture may be a heartbeat old."""
         capacity = self.about.capacity
         there = [a for a in self.attempts.values() if a.step is not Step.OVER]
-        awake = [a for a in there if a.stage != "paused"]
+        awake = [a for a in there if a.stage != "paused" or a.want == "run"]  # what was told to go on needs its cores
         needs = message.spec.recipe.needs
         if len(awake) + 1 > capacity.slots:
             return "its only slot is taken" if capacity.slots == 1 else f"all of its {capacity.slots} slots are taken"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 
 from ffrtmp.farm import effects as fx
+from ffrtmp.farm import handout
 from ffrtmp.farm.farm import Farm
 from ffrtmp.farm.job import TERMINAL, Job, OnDisconnect, State, Want
 from ffrtmp.farm.job import check as edge
@@ -158,12 +160,16 @@ def derived(world: World) -> None:
         fresh.attempts.restore(attempt.id, attempt)
     for job in world.jobs.rows():
         fresh.jobs.restore(job.number, job)
+    for name in world.contacts:
+        fresh.contacts.restore(name, world.contacts[name])
     assert fresh.usage == world.usage
     assert _sets(fresh.on_node) == _sets(world.on_node)
     assert _sets(fresh.of_job) == _sets(world.of_job)
     assert fresh.by_identity == world.by_identity
     assert fresh.by_uuid == world.by_uuid
     assert set(fresh.resuming) == set(world.resuming)
+    assert set(fresh.there) == set(world.there) == {n for n in world.contacts if world.in_contact(n) is not None}
+    assert set(fresh.held_off) == set(world.held_off)
     assert {lane: fresh.lanes.waiting(lane) for lane in fresh.lanes} == {
         lane: world.lanes.waiting(lane) for lane in world.lanes
     }
@@ -171,6 +177,8 @@ def derived(world: World) -> None:
         assert world.lanes.head(lane) == min(j.number for j in world.jobs.rows() if lane_of(j) == lane)
         assert len(world.lanes._heaps[lane]) <= 2 * world.lanes.waiting(lane) + 64
     assert set(world.sent_s) <= set(world.attempts), "what was sent to attempts that are gone is remembered"
+    for attempt in world.attempts.rows():
+        assert attempt.id in world.unsettled or not handout.overdue(world, attempt, inf), "no order of it is repeated"
 
 
 def _sets(index) -> dict:

@@ -14,8 +14,10 @@ also a test of the promises.
 from __future__ import annotations
 
 import itertools
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from ffrtmp.farm import effects as fx
 from ffrtmp.farm import events as ev
@@ -36,6 +38,13 @@ LATE = Failure(Reason.TIMEOUT, False, "used 60 of 60 s", "give it more time")
 PRINT = Fingerprint(1000, "abc")
 ROOM = Capacity(4000, 8 * GIB, 100 * GIB, 4, engines=frozenset({"ffmpeg"}), roots=frozenset({"r1:r", "r1:w"}))
 SMALL = Requirements(cpu_milli=1000)
+T = TypeVar("T")
+
+
+def fresh(value: T) -> T:
+    """The same as other objects: what comes from the wire or the disk is none that the rules know already."""
+    copy: T = pickle.loads(pickle.dumps(value))
+    return copy
 
 
 def terms(cpu: int = 1000, **fields) -> Terms:
@@ -57,8 +66,7 @@ class Local:
     request: int = 0
 
     def report(self) -> ev.Report:
-        stage = "".join(list(self.stage))  # a word from the wire is no object that the rules know
-        return ev.Report(self.uuid, self.job, self.number, stage, self.phase, self.out_time_s, self.request)
+        return ev.Report(self.uuid, self.job, self.number, self.stage, self.phase, self.out_time_s, self.request)
 
 
 class Host:
@@ -101,7 +109,7 @@ class Host:
             self.address,
             self.capacity,
             tuple(local.report() for local in self.locals.values()),
-            "".join(list(lineage)),
+            lineage,
             turn,
             job,
             frozenset(u for u, _ in self.locals if u not in self.stage.known),
@@ -199,7 +207,7 @@ class Host:
     def ended_event(self, local: Local, how: str = "failed", failure: Failure | None = None) -> ev.Ended:
         self.locals.pop((local.uuid, local.number), None)
         item = f"{local.uuid}.{local.number}.ended"
-        return self.keep(item, ev.Ended(*self._at(), item, local.uuid, local.number, "".join(list(how)), failure, 0.0))
+        return self.keep(item, ev.Ended(*self._at(), item, local.uuid, local.number, how, failure, 0.0))
 
     def fail(self, job: int, failure: Failure = BROKEN) -> list[fx.Effect]:
         return self.say(self.ended_event(self.local(job), "failed", failure))
@@ -341,7 +349,7 @@ class Stage:
             self.ended[number] = job
 
     def _apply(self, event: ev.Event) -> list[fx.Effect]:
-        effects = self.farm.apply(event, self.now_s)
+        effects = self.farm.apply(fresh(event), self.now_s)
         self.history.add(effects)
         answered(effects)
         for effect in effects:
@@ -515,10 +523,10 @@ class Stage:
             "next_job": int(world.value("next_job")),
             "ancestors": {name: world.ancestors[name] for name in world.ancestors},
             "paused_queues": world.paused_queues,
-            "jobs": world.jobs.rows(),
-            "attempts": world.attempts.rows(),
-            "grants": world.grants.rows(),
-            "nodes": world.nodes.rows(),
+            "jobs": fresh(world.jobs.rows()),
+            "attempts": fresh(world.attempts.rows()),
+            "grants": fresh(world.grants.rows()),
+            "nodes": fresh(world.nodes.rows()),
         }
         return Stored(world.lineage, fields, dict(self.history.states), set(self.known))
 

@@ -191,6 +191,24 @@ def test_p9_a_host_that_waited_for_an_address_and_has_another_by_now_does_not_ge
     assert stage.world.nodes["b"].address == "10.1.1.2"
 
 
+@pytest.mark.parametrize("word", ["Hello", "heartbeat"])
+def test_p11_a_host_that_had_the_address_of_another_for_a_moment_keeps_its_jobs(word):
+    stage = Stage()
+    b = stage.node("b", address="10.1.1.2")
+    job = stage.submit()
+    a = stage.node("a", address="10.1.1.1")
+    a.leave()
+    stage.turn(b.hello_event(address="10.1.1.1", reports=()))
+    if word == "Hello":
+        b.hello()
+    else:
+        b.beat()  # the answer to a Hello of before has let it go on
+    stage.pass_s(30.0)
+    assert stage.world.in_contact("a") is None
+    assert stage.world.nodes["b"].address == "10.1.1.2"
+    assert stage.path(job) == ["queued", "assigned", "running"]
+
+
 def test_p9_a_hello_that_was_on_its_way_when_its_node_was_replaced_lets_the_old_host_in_no_more():
     stage = Stage()
     a = stage.node("a")

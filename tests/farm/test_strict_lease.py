@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from farm.stage import Stage, terms
+from farm.stage import Host, Stage, terms
 
 from ffrtmp.farm import events as ev
 from ffrtmp.farm.job import OnDisconnect, Queue, State
@@ -114,6 +114,55 @@ def test_the_successor_of_one_that_was_not_taken_in_time_waits_as_well_for_it_ma
     rules = stage.rules
     waits_s = rules.accept_timeout_s + rules.lost_after_s + rules.lease_stop_s + rules.lease_margin_s
     assert stage.now_s >= offered_s + waits_s
+
+
+def frozen(stage: Stage) -> tuple[Host, int]:
+    """A host that stood still with a strict job until long after the lease, and is back with its engine still there."""
+    a = stage.node("a")
+    job = stage.submit(STRICT)
+    stage.lose(a)
+    stage.until(lambda: stage.state(job) is State.QUEUED)
+    a.obeys = False
+    a.back()
+    assert stage.state(job) is State.ASSIGNED
+    return a, job
+
+
+def test_a_former_engine_that_comes_back_is_ended_before_its_successor_is_offered():
+    stage = Stage()
+    a, job = frozen(stage)
+    assert "its engine on a" in stage.why(job)
+    stage.pass_s(2 * stage.rules.accept_timeout_s)
+    assert stage.state(job) is State.ASSIGNED, "the time in which it has to be taken has not begun"
+    assert [local.number for local in a.locals.values()] == [1]
+    a.obeys = True
+    stage.until(lambda: stage.state(job) is State.RUNNING, within_s=3.0)
+    assert [local.number for local in a.locals.values()] == [2]
+
+
+def test_a_former_engine_whose_node_is_lost_again_has_ended_by_its_lease():
+    stage = Stage()
+    a, job = frozen(stage)
+    b = stage.node("b")
+    a.leave()
+    stage.until(lambda: b.has(job))
+
+
+@pytest.mark.parametrize("taken", [True, False], ids=["runs", "is being made"])
+def test_an_attempt_that_a_late_hello_does_not_name_may_be_there_all_the_same(taken):
+    stage = Stage()
+    a = stage.node("a")
+    late = a.hello_event(connection=b"late", incarnation=2)
+    a.accepts = taken
+    job = stage.submit(STRICT)
+    a.say(ev.Goodbye(*a._at()))
+    a.leave()
+    said_s = stage.now_s
+    stage.turn(late)
+    assert stage.state(job) is State.RETRYING
+    b = stage.node("b")
+    stage.until(lambda: b.has(job))
+    assert stage.now_s >= said_s + stage.rules.lost_after_s + stage.rules.lease_stop_s + stage.rules.lease_margin_s
 
 
 def test_the_lease_is_waited_out_also_when_a_node_in_contact_is_removed():

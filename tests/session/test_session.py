@@ -184,6 +184,16 @@ def test_p6_a_paused_attempt_gives_back_its_slot(session: Session) -> None:
         assert isinstance(session.receive(assign(number), 0.3)[-1], do.Create)
 
 
+def test_p6_a_paused_attempt_that_was_told_to_go_on_has_its_slot_before_it_runs(session: Session) -> None:
+    running(session)
+    session.receive(order("pause"), 0.1)
+    session.seen_stage(KEY, "paused", 0.2)
+    session.receive(order("run"), 0.3)
+    assert isinstance(session.receive(assign(2), 0.3)[-1], do.Create)
+    (refused,) = said(session.receive(assign(3), 0.3), wire.Refused)
+    assert "slots" in refused.detail
+
+
 # ---- orders ------------------------------------------------------------------------------------------------------
 
 

@@ -55,7 +55,8 @@ class Agent:
         self._thread = Thread()
         self._looker = Thread()
         self.dirs: dict[do.AttemptKey, Directory] = {}  # that it knows of
-        self._judged: set[do.AttemptKey] = set()
+        self._judged: set[do.AttemptKey] = set()  # or it is under way
+        self._judging: set[do.AttemptKey] = set()
         self._settling: set[do.AttemptKey] = set()
         self._seen_s = 0.0
         self._alarm = 0
@@ -306,6 +307,8 @@ class Agent:
     # ---- the end -------------------------------------------------------------------------------------------------
 
     def _discard(self, key: do.AttemptKey) -> None:
+        if key in self._judging:
+            return
         if key in self._judged:
             self._clean(key)
         elif key in self.dirs:
@@ -329,6 +332,7 @@ class Agent:
     def _judge(self, key: do.AttemptKey, *, found: bool = False) -> None:
         directory = self.dirs[key]
         self._judged.add(key)
+        self._judging.add(key)
         self.shipping.ended(key, directory.log_bytes)
 
         def work() -> Callable[[], None]:
@@ -355,6 +359,7 @@ class Agent:
     def _ended_as(
         self, key: do.AttemptKey, how: str, made: Fingerprint | None, failure: wire.Failure | None
     ) -> list[do.Action]:
+        self._judging.discard(key)
         local = self.session.attempts[key]
         now_s = self.host.clock_s
         if how == "published" and made is not None:

@@ -30,7 +30,7 @@ class Directory:
     outcome: str = ""
     failure: wire.Failure | None = None
     log_bytes: int = 0
-    log_cut: bool = False  # the host's power went, and took the end of the log with it
+    log_most: int = 0  # so long was the log before the host's power went, and took its end with it
     epoch: int = 0  # how often the master had been put back when this was made
     lease_s: float | None = None  # on the host's clock
     engine: Engine | None = None

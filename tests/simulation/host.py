@@ -148,8 +148,8 @@ class Host:
                 directory.outcome = ""
                 self.world.count("outcome lost with the power")
             if self.chance.random() < 0.3:
+                directory.log_most = max(directory.log_most, directory.log_bytes)
                 directory.log_bytes //= 2
-                directory.log_cut = True
         own = self.world.media.root(f"local-{self.name}")
         for uuid in own.power_cut(lambda: self.chance.random() < 0.5):
             self.world.checks.published.pop(uuid, None)

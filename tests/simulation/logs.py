@@ -52,11 +52,11 @@ def read(directory: Directory, node: str, most: int, offset: int) -> list[tuple[
 
 @dataclass(frozen=True)
 class Written:
-    """A log that its host is done with: how much stood there, whether more did before its power went."""
+    """A log that its host is done with: how much stood there, and how much did before its power went."""
 
     node: str
     size: int
-    cut: bool
+    most: int
     epoch: int  # how often the master had been put back when it began
 
 
@@ -69,7 +69,7 @@ class Logs:
 
     def gone(self, host: Host, directory: Directory) -> None:
         """An attempt's directory is about to be removed by its agent: its log is at the master, whole."""
-        written = Written(host.name, directory.log_bytes, directory.log_cut, directory.epoch)
+        written = Written(host.name, directory.log_bytes, max(directory.log_bytes, directory.log_most), directory.epoch)
         self.written[directory.key] = written
 
     def at_the_end(self) -> None:
@@ -104,12 +104,23 @@ class Logs:
                 continue
             size = reader.log_size(number, attempt)
             pieces = [(piece.offset, piece.end) for piece in reader.read_log(number, attempt)]
-            wanted = [window for window in windows(size, most) if window[0] < window[1]]
-            right = size >= written.size if written.cut else size == written.size
-            if not right or _joined(pieces) != _joined(wanted):
+            if not written.size <= size <= written.most or not _all_of(pieces, size, written.most, most):
                 what = f"{written.size} bytes on {written.node}; the master has {size}: {pieces}"
                 self.world.checks.fail(f"P1: the log of {number}.{attempt} is not whole: {what}")
             self.world.count("log compared")
+
+
+def _all_of(pieces: list[tuple[int, int]], size: int, longest: int, most: int) -> bool:
+    """Whether these are what is kept of a log of this size, but for what its host had cut by when it was so long."""
+    head = most // 2
+    first = max(head, longest - (most - head))
+    needed = [(start, end) for start, end in ((0, min(head, size)), (first, size)) if start < end]
+    kept = _joined([window for window in windows(size, most) if window[0] < window[1]])
+    return _within(_joined(needed), _joined(pieces)) and _within(pieces, kept)
+
+
+def _within(inner: list[tuple[int, int]], outer: list[tuple[int, int]]) -> bool:
+    return all(any(left <= start and end <= right for left, right in outer) for start, end in inner)
 
 
 def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -31,8 +31,13 @@ _DUE_AT_ONCE = 1000  # jobs whose wait is over, in one turn
 # ---- attempts that end -------------------------------------------------------------------------------------------
 
 
-def ended(world: World, attempt: Attempt, how: str, failure: Failure | None, jitter: float) -> None:
-    """Nothing of an attempt is left on its node, and it published nothing. `how`: see `events.Ended`."""
+def ended(
+    world: World, attempt: Attempt, how: str, failure: Failure | None, jitter: float, *, surely: bool = True
+) -> None:
+    """Nothing of an attempt is left on its node, and it published nothing. `how`: see `events.Ended`.
+
+    `surely`: its node has said so. Else the next of a strict job waits until this one's lease would be over.
+    """
     world.forget(attempt, how, failure)
     job = _without(world, attempt)
     if job is None:
@@ -42,10 +47,11 @@ def ended(world: World, attempt: Attempt, how: str, failure: Failure | None, jit
     elif how == "completed" and attempt.live:
         world.move(job, State.COMPLETED, "completed", "the live job was ended as planned", node=attempt.node)
     elif how == "node_lost":
-        count_loss(world, job, attempt, f"{attempt.node} went down under attempt {attempt.number}")
+        text = f"{attempt.node} went down under attempt {attempt.number}"
+        count_loss(world, job, attempt, text, not_before_s=_not_before_s(world, job, surely=surely))
     elif failure is None and (attempt.want is Want.STOP or not attempt.accepted):
         text = f"attempt {attempt.number} ended" if attempt.accepted else f"{attempt.node} never started it"
-        requeue(world, job, attempt, "not_started", text)
+        requeue(world, job, attempt, "not_started", text, not_before_s=_not_before_s(world, job, surely=surely))
     else:
         cause = failure or Failure(
             Reason.PLATFORM_ERROR, True, f"attempt {attempt.number} vanished ({how})", "see the agent's journal there"
@@ -63,9 +69,14 @@ def node_removed(world: World, attempt: Attempt) -> None:
         other_gone(world, job)
     else:
         # Its engine ends with its lease, which it may have been given a moment ago.
-        strict = job.terms.on_disconnect is OnDisconnect.STOP
-        until_s = world.now_s + strict_s(world.rules, live=attempt.live) if strict else 0.0
+        until_s = _not_before_s(world, job, surely=False)
         requeue(world, job, attempt, "node_gone", f"{attempt.node} is gone for good", not_before_s=until_s)
+
+
+def _not_before_s(world: World, job: Job, *, surely: bool) -> float:
+    """When the next attempt of a job may begin whose last one is gone: at once, unless it is strict and that is not sure."""
+    strict = job.terms.on_disconnect is OnDisconnect.STOP and not surely
+    return world.now_s + strict_s(world.rules, live=job.terms.live) if strict else 0.0
 
 
 def strict_s(rules: Rules, *, live: bool) -> float:

@@ -173,7 +173,7 @@ class Farm:
         if not world.value("grace_over") and waited_s >= world.rules.reconnect_grace_s:
             events.append(ev.GraceOver())
         events += [ev.NewcomerDue(name) for name in world.newcomers if world.newcomers[name].until_s <= now_s]
-        events += [ev.AttemptDue(a.id) for a in world.attempts.rows() if handout.overdue(world, a, now_s)]
+        events += [ev.AttemptDue(a.id) for a in world.in_question() if handout.overdue(world, a, now_s)]
         events += [ev.GrantDue(g.job) for g in world.grants.rows() if publish.may_settle(world, g, now_s)]
         events += [ev.JobDue(number) for number in endings.due_jobs(world, now_s)]
         events.append(ev.Place())

@@ -42,8 +42,28 @@ def hand_out(world: World, job: Job, node: Node) -> None:
         attempt=number,
         current=number,
     )
+    _offer(world, attempt)
+
+
+def _offer(world: World, attempt: Attempt) -> None:
+    """Offer an attempt to its node. One of a strict job waits until a former engine that is known to be there has ended.
+
+    Such a one stood still with its host while its lease ran out, and is being ended since the host goes on.
+    """
     world.sent_s[attempt.id] = world.now_s
-    world.effects.append(SendAssign(node.name, attempt.id))
+    if former(world, attempt) is None:
+        world.effects.append(SendAssign(attempt.node, attempt.id))
+    else:
+        world.alter(attempt, offered_s=world.now_s)  # the time in which it has to be taken has not begun
+
+
+def former(world: World, attempt: Attempt) -> Attempt | None:
+    """The attempt of a strict job whose node says that it is still there, and after which this one may be offered."""
+    job = world.jobs.get(attempt.job)
+    if job is None or job.terms.on_disconnect is OnDisconnect.KEEP:
+        return None
+    others = [a for a in world.attempts_of(job.number) if a.number != attempt.number]
+    return next((a for a in others if not a.doubted), None)
 
 
 def heard_accepted(world: World, event: Accepted, attempt: Attempt | None) -> None:
@@ -121,8 +141,7 @@ def repeat(world: World, attempt: Attempt) -> None:
         world.order(attempt)
         return
     if world.now_s - attempt.offered_s < world.rules.accept_timeout_s:
-        world.sent_s[attempt.id] = world.now_s
-        world.effects.append(SendAssign(attempt.node, attempt.id))
+        _offer(world, attempt)
         return
     job = world.jobs.get(attempt.job)
     hold_off(world, attempt.node)

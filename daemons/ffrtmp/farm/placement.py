@@ -16,6 +16,7 @@ else starts there until it fits. One reservation at a time, and never against `l
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
 from dataclasses import replace
 
 from . import handout
@@ -161,9 +162,9 @@ def _pass(world: World, most: int) -> int:
 
 def _reopen(world: World) -> None:
     """Let nodes take work again that had refused some a while ago."""
-    for name in world.contacts:
+    for name in list(world.held_off):
         contact = world.contacts[name]
-        if 0.0 < contact.hold_until_s <= world.now_s:
+        if contact.hold_until_s <= world.now_s:
             world.contacts.put(name, replace(contact, hold_until_s=0.0))
 
 
@@ -185,13 +186,17 @@ def _standing(world: World) -> list[Attempt]:
 
 def _candidates(world: World) -> dict[LaneKey, list[Node]]:
     """For each lane the nodes that may have become possible for it since the last pass."""
-    open_nodes = [n for n in world.nodes.rows() if closed(world, n, world.contacts.get(n.name)) is None]
-    changed = open_nodes if world.dirty_all else [n for n in open_nodes if n.name in world.dirty_nodes]
-    return {
-        lane: open_nodes if lane in world.dirty_lanes else changed
-        for lane in world.lanes
-        if lane[0] not in world.paused_queues
-    }
+    lanes = [lane for lane in world.lanes if lane[0] not in world.paused_queues]
+    anywhere = world.dirty_all or any(lane in world.dirty_lanes for lane in lanes)
+    everyone = _open(world, world.nodes) if anywhere else []
+    changed = everyone if world.dirty_all else _open(world, world.dirty_nodes)
+    return {lane: everyone if lane in world.dirty_lanes else changed for lane in lanes}
+
+
+def _open(world: World, names: Iterable[str]) -> list[Node]:
+    """Those of these nodes that take something, in no particular order."""
+    found = [node for node in map(world.nodes.get, names) if node is not None]
+    return [node for node in found if closed(world, node, world.contacts.get(node.name)) is None]
 
 
 def _heads(world: World, candidates: dict[LaneKey, list[Node]]) -> list[tuple[Rank, LaneKey, int]]:

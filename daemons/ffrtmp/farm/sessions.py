@@ -28,6 +28,7 @@ def heard(world: World, event: FromAgent) -> Contact | None:
         world.effects.append(SendNoSession(event.connection, event.session))
         return None
     sign(world, event.node)
+    _waits_no_more(world, event.node, None)  # it is content with the session that it has
     contact = replace(contact, heard_s=world.listening_s, heard_at_s=world.now_s, suspected_s=0.0, away=False)
     world.contacts.put(event.node, contact)
     return contact
@@ -50,16 +51,22 @@ def hello(world: World, event: Hello) -> None:
     contact = world.in_contact(event.node)
     same = contact is not None and (contact.connection, contact.incarnation) == (event.connection, event.incarnation)
     if contact is not None and same and node.address == event.address:
+        _waits_no_more(world, event.node, None)  # it may have had another address for a moment
         measured(world, node, event.capacity)
         _welcome(world, event, contact.session, again=True)  # the Welcome was lost, or is on its way
         return
     # Nobody is there to be asked: it has said goodbye, or has left its session to tell of its new address.
     leaves = contact is not None and (contact.away or same)
     rival = event.node if contact is not None and not leaves else _holder(world, event)
-    for name in list(world.newcomers):
-        if name not in (event.node, rival) and world.newcomers[name].hello.node == event.node:
-            world.newcomers.put(name, None)  # it asked for the address of that one, and wants it no more
+    _waits_no_more(world, event.node, rival)
     _admit_or_ask(world, event, rival)
+
+
+def _waits_no_more(world: World, node: str, rival: str | None) -> None:
+    """A node has asked for the address of another one than `rival`, and wants that no more."""
+    for name in list(world.newcomers):
+        if name not in (node, rival) and world.newcomers[name].hello.node == node:
+            world.newcomers.put(name, None)
 
 
 def _admit_or_ask(world: World, event: Hello, rival: str | None) -> None:
@@ -247,10 +254,14 @@ def _still_there(world: World, node: str, report: Report) -> AttemptId | None:
 
 
 def _unnamed(world: World, node: str, beats: dict[AttemptId, Beat], again: bool) -> None:
-    """What the node was given and does not name is gone; one that it had taken was lost with its disk or folder."""
+    """What the node was given and does not name is gone; one that it had taken was lost with its disk or folder.
+
+    Or the Hello came late, and was said before the attempt began: then it is named soon, and ended (`_still_there`).
+    """
     for attempt in world.attempts_on(node):
         if attempt.id not in beats and (attempt.accepted or not again):
-            endings.ended(world, attempt, "node_lost" if attempt.accepted else "absent", None, 0.0)
+            how = "node_lost" if attempt.accepted else "absent"
+            endings.ended(world, attempt, how, None, 0.0, surely=False)
 
 
 def _back(world: World, attempt: Attempt, beat: Beat) -> bool:

@@ -19,8 +19,8 @@ from .world import World
 def look(world: World) -> None:
     """Call lost who has been silent for too long."""
     world.looked()
-    there = [n for n in world.contacts if world.in_contact(n) is not None]
-    silent = [n for n in there if _silent(world, n)]
+    there = list(world.there)
+    silent = [n for n in _unheard(world, there) if _silent(world, n)]
     if not silent:
         return
     doubtful = len(there) >= 3 and 2 * sum(_quiet(world, n) for n in there) > len(there)
@@ -31,6 +31,13 @@ def look(world: World) -> None:
             call_lost(world, name, "has not been heard")
         elif not since_s:
             world.contacts.put(name, replace(contact, suspected_s=world.listening_s))
+
+
+def _unheard(world: World, there: list[str]) -> list[str]:
+    """Who has not been heard for as long as the most watched may be silent; this is gone through at each look."""
+    rules, contacts, listening_s = world.rules, world.contacts, world.listening_s
+    shortest_s = min(rules.lost_after_live_s, rules.lost_after_s, rules.away_after_s)
+    return [name for name in there if listening_s - contacts[name].heard_s > shortest_s]
 
 
 def _silent(world: World, name: str) -> bool:

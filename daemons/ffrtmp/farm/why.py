@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from . import handout
 from .job import Attempt, Job, State, Want
 from .placement import closed, could_ever, farewell, never, obstacle, unable
 from .queue import rank
@@ -157,6 +158,9 @@ def _there(world: World, job: Job, attempt: Attempt | None) -> Why:
         return Why(sentence, f"start the agent of {attempt.node} again, or wait")
     if job.state is State.RESUMING:
         return Why(f"it was resumed and waits for CPU on {attempt.node}, where its memory is")
+    former = handout.former(world, attempt) if job.state is State.ASSIGNED else None
+    if former is not None:
+        return Why(f"it starts on {attempt.node} as soon as its engine on {former.node}, which came back, has ended")
     if job.state is State.ASSIGNED:
         return Why(f"it was handed out to {attempt.node}, which has not said yet that it took it")
     return Why(f"attempt {attempt.number} runs on {attempt.node}, the fitting node with the most room at its start")

@@ -1,8 +1,9 @@
 """All that the farm knows, as tables of frozen records (table.py says how their writes are taken back).
 
 What can be derived is derived at the write, going both ways alike (an undo is a write too): which attempts a node
-holds and how much of it they use, the lanes, who is known by which UUID. The lanes and the back-off heap may hold entries
-that are no longer true; whoever reads them looks at the record first. So an undo never takes anything out of a heap.
+holds and how much of it they use, the lanes, who is known by which UUID. The lanes, the back-off heap and what is unsettled
+may hold entries that are no longer true; whoever reads them looks at the record first. So an undo never takes anything out.
+A turn looks at these, and never at all jobs, attempts or nodes.
 
 Two clocks: `now_s` is the farm's monotonic clock. `listening_s` stands while the master does not listen, and silence is
 measured on it, so that a master that was stopped for a minute calls nobody lost. Leases and waits run on `now_s`.
@@ -95,6 +96,9 @@ class World:
         self.of_job: dict[int, dict[AttemptId, None]] = {}
         self.by_identity: dict[tuple[str, int], AttemptId] = {}
         self.by_uuid: dict[str, int] = {}
+        self.unsettled: dict[AttemptId, None] = {}  # the node may not have, or not do, what is wanted there
+        self.there: dict[str, None] = {}  # nodes in contact
+        self.held_off: dict[str, None] = {}  # nodes that get no work for a while
         self.dirty_nodes: set[str] = set()
         self.dirty_lanes: set[LaneKey] = set()
         self.dirty_all = True
@@ -203,6 +207,7 @@ class World:
             self.on_node.setdefault(new.node, {})[key] = None
             self.of_job.setdefault(new.job, {})[key] = None
             self.by_identity[(new.uuid, new.number)] = key
+            self.unsettled[key] = None
         else:
             self.sent_s.pop(key, None)
 
@@ -220,6 +225,10 @@ class World:
             old and new and (old.lost, old.away, old.hold_until_s) != (new.lost, new.away, new.hold_until_s)
         ):
             self.dirty_nodes.add(name)
+        _keep(self.there, name, new is not None and not new.lost)
+        _keep(self.held_off, name, new is not None and new.hold_until_s > 0.0)
+        if new is not None and (old is None or new.beats is not old.beats):
+            self.unsettled.update((key, None) for key, beat in new.beats.items() if beat.stage == "paused")
 
     # ---- undo and changes ----------------------------------------------------------------------------------------
 
@@ -282,6 +291,25 @@ class World:
         key = self.by_identity.get((uuid, number))
         attempt = self.attempts.get(key) if key is not None else None
         return attempt if attempt is not None and attempt.node == node else None
+
+    def in_question(self) -> list[Attempt]:
+        """The attempts whose nodes may not have, or not do, what is wanted; others are not looked at again until they change."""
+        found = []
+        for key in list(self.unsettled):
+            attempt = self.attempts.get(key)
+            if attempt is None or self._settled(attempt):
+                del self.unsettled[key]
+            else:
+                found.append(attempt)
+        return found
+
+    def _settled(self, attempt: Attempt) -> bool:
+        """Whether it was taken, is to run, and does not stand still as far as its node has said."""
+        if not attempt.accepted or attempt.want is not Want.RUN:
+            return False
+        contact = self.contacts.get(attempt.node)
+        beat = contact.beats.get(attempt.id) if contact is not None else None
+        return beat is None or beat.stage != "paused"
 
     def doubted(self, job: int) -> list[Attempt]:
         """The attempts of a job on lost nodes that were not given up."""
@@ -369,6 +397,13 @@ class World:
         """Nothing of the attempt is left."""
         self.attempts.put(attempt.id, None)
         self.effects.append(AttemptOver(attempt.id, how, failure))
+
+
+def _keep(index: dict[str, None], name: str, wanted: bool) -> None:
+    if wanted:
+        index[name] = None
+    else:
+        index.pop(name, None)
 
 
 def lane_of(job: Job | None) -> LaneKey | None:
