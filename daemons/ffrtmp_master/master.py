@@ -93,8 +93,7 @@ class Master:
         live = queues[0].running
         running = sum(q.running for q in queues)
         waiting = sum(q.waiting for q in queues)
-        world = self.cycle.turns.farm.world
-        nodes = sum(1 for name in world.nodes if world.in_contact(name) is not None)
+        nodes = len(self.cycle.turns.farm.world.there)
         return f"{live} live, {running} running, {waiting} queued, {nodes} nodes"
 
     # ---- what the cycle is given ---------------------------------------------------------------------------------

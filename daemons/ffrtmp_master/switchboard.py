@@ -103,11 +103,12 @@ class Switchboard:
     def tell_lost(self) -> None:
         """A line in the journal for each node that has been lost or removed since the last call."""
         world = self.turns.farm.world
-        there = frozenset(name for name in world.contacts if world.in_contact(name) is not None)
-        for name in sorted(self._there - there):
+        if self._there == world.there.keys():
+            return
+        for name in sorted(self._there - world.there.keys()):
             extra = {"FFRTMP_NODE": name, **Event.NODE_LOST.field}
             log.warning("node %s is %s", name, "lost" if name in world.nodes else "removed", extra=extra)
-        self._there = there
+        self._there = frozenset(world.there)
 
     # ---- in ------------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 What can be derived is derived at the write, going both ways alike (an undo is a write too): which attempts a node
 holds and how much of it they use, the lanes, who is known by which UUID. The lanes, the back-off heap and what is unsettled
 may hold entries that are no longer true; whoever reads them looks at the record first. So an undo never takes anything out.
-A turn looks at these, and never at all jobs, attempts or nodes.
+A turn looks at these, not at all jobs and attempts.
 
 Two clocks: `now_s` is the farm's monotonic clock. `listening_s` stands while the master does not listen, and silence is
 measured on it, so that a master that was stopped for a minute calls nobody lost. Leases and waits run on `now_s`.
