@@ -121,7 +121,8 @@ def _find(farm: Farm, uuid: str) -> dict[str, Any]:
 
 def put_back(folder: Path, way: str) -> None:
     """Live through a backup, a future that is lost, and what follows the restore."""
-    with Farm(folder) as farm, Tap() as tap:
+    # A busy machine that makes a node lost for a moment would have its jobs start anew.
+    with Farm(folder, lost_after="6s") as farm, Tap() as tap:
         story = _until_the_restore(farm, tap)
         WAYS[way](story)
         farm.start_master()
