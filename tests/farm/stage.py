@@ -37,7 +37,6 @@ WRONG = Failure(Reason.INPUT_ERROR, False, "moov atom not found", "is it a video
 LATE = Failure(Reason.TIMEOUT, False, "used 60 of 60 s", "give it more time")
 PRINT = Fingerprint(1000, "abc")
 ROOM = Capacity(4000, 8 * GIB, 100 * GIB, 4, engines=frozenset({"ffmpeg"}), roots=frozenset({"r1:r", "r1:w"}))
-SMALL = Requirements(cpu_milli=1000)
 T = TypeVar("T")
 
 
