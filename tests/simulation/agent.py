@@ -256,7 +256,7 @@ class Agent:
     def _draft(self, assign: wire.Assign) -> tuple[str, wire.Failure | None] | None:
         """The staging folder, and a directory that is not whole yet."""
         key = (assign.uuid, assign.attempt)
-        directory = Directory(assign, f"{assign.job}.{assign.attempt}", epoch=self.world.checks.restored)
+        directory = Directory(assign, f"{assign.job}.{assign.attempt}", epoch=self.world.checks.epochs.get(key, 0))
         root = self.host.root(directory)
         if root.outputs.get(directory.path) is not None and not assign.spec.overwrite and not assign.granted:
             return EXISTS.line, EXISTS

@@ -31,7 +31,7 @@ class Directory:
     failure: wire.Failure | None = None
     log_bytes: int = 0
     log_most: int = 0  # so long was the log before the host's power went, and took its end with it
-    epoch: int = 0  # how often the master had been put back when this was made
+    epoch: int = 0  # how often the master had been put back when this was handed out
     lease_s: float | None = None  # on the host's clock
     engine: Engine | None = None
 

@@ -63,6 +63,7 @@ class Checks:
         self.mirror = Mirror()
         self.numbers: dict[int, str] = {}  # of jobs -> UUID: never given twice
         self.attempts: dict[tuple[str, int], str] = {}  # handed out: (UUID, number) -> node
+        self.epochs: dict[tuple[str, int], int] = {}  # and how often the master had been put back by then
         self.ended: dict[str, State] = {}  # UUID -> as it was on disk
         self.forgotten: set[str] = set()  # UUIDs of jobs that were retired after a restore
         self.granted: set[tuple[str, int]] = set()  # attempts (UUID, number) whose grant ever was on disk
@@ -163,6 +164,8 @@ class Checks:
         for key, attempt in turn.changes.attempts.items():
             if isinstance(attempt, Attempt) and key not in self.mirror.attempts:
                 identity = (attempt.uuid, attempt.number)
+                if not attempt.accepted:
+                    self.epochs[identity] = self.restored
                 fresh = attempt.accepted or identity not in self.attempts or self.unknowing
                 self._sure(fresh, lambda: f"P4: attempt {key} is handed out twice")  # noqa: B023
                 node = self.attempts.setdefault(identity, attempt.node)
@@ -243,6 +246,8 @@ class Checks:
             if uuid in self.ended and self.world.master.reader.job(number) is None:
                 self.history.states.pop(number, None)
                 self.forgotten.add(uuid)
+                for known in [each for each in self.attempts if each[0] == uuid]:
+                    del self.attempts[known]  # nor of its attempts: their numbers are given once more
 
     # ---- hosts ---------------------------------------------------------------------------------------------------
 

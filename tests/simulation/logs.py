@@ -104,13 +104,13 @@ class Logs:
                 continue
             size = reader.log_size(number, attempt)
             pieces = [(piece.offset, piece.end) for piece in reader.read_log(number, attempt)]
-            if not written.size <= size <= written.most or not _all_of(pieces, size, written.most, most):
+            if not written.size <= size <= written.most or not all_of(pieces, size, written.most, most):
                 what = f"{written.size} bytes on {written.node}; the master has {size}: {pieces}"
                 self.world.checks.fail(f"P1: the log of {number}.{attempt} is not whole: {what}")
             self.world.count("log compared")
 
 
-def _all_of(pieces: list[tuple[int, int]], size: int, longest: int, most: int) -> bool:
+def all_of(pieces: list[tuple[int, int]], size: int, longest: int, most: int) -> bool:
     """Whether these are what is kept of a log of this size, but for what its host had cut by when it was so long."""
     head = most // 2
     first = max(head, longest - (most - head))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from simulation import many
+from simulation.logs import all_of
 
 from ffrtmp.farm import why
 from ffrtmp.farm.job import Attempt
@@ -41,3 +42,24 @@ def test_a_sentence_of_why_that_is_not_so_is_found_out(
 ) -> None:
     monkeypatch.setattr(why, "obstacle", lambda _world, _job, _node: None)
     assert _until_broken(place).startswith("why: ")
+
+
+@pytest.mark.parametrize(
+    ("pieces", "size", "longest", "whole"),
+    [
+        ([(0, 150), (150, 800)], 800, 800, True),
+        ([(0, 150), (200, 800)], 800, 800, False),
+        ([(0, 500), (1500, 2000)], 2000, 2000, True),
+        ([(0, 500), (1600, 2000)], 2000, 2000, False),
+        ([(0, 500), (1600, 2000)], 2000, 2100, True),
+        ([(0, 500), (1500, 1550), (1600, 2000)], 2000, 2100, True),
+        ([(0, 500), (1700, 2000)], 2000, 2100, False),
+        ([(0, 400), (1600, 2000)], 2000, 2100, False),
+        ([(0, 500), (1400, 2000)], 2000, 2100, False),
+        ([(0, 500)], 2000, 3000, True),
+    ],
+)
+def test_of_a_log_whose_end_went_with_the_power_nothing_is_missing_but_what_had_been_cut(
+    pieces: list[tuple[int, int]], size: int, longest: int, whole: bool
+) -> None:
+    assert all_of(pieces, size, longest, most=1000) is whole

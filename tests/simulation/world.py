@@ -247,12 +247,17 @@ class World:
         self.users.let_go()
 
     def _settled(self) -> bool:
-        """Whether nothing is left to do anywhere."""
+        """Whether nothing is left to do anywhere, nor on its way to the disk."""
         if not self.master.up:
             return False
         farm = self.master.turns.farm.world
         folders = [host.folder for host in self.hosts.values()]
-        return not len(farm.jobs) and not len(farm.attempts) and not any(f.dirs or f.outbox for f in folders)
+        return (
+            not farm.undo
+            and not len(farm.jobs)
+            and not len(farm.attempts)
+            and not any(f.dirs or f.outbox for f in folders)
+        )
 
     def _stuck(self) -> str:
         farm = self.master.turns.farm.world
