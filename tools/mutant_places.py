@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,13 +36,27 @@ Deaf = tuple[Place, Place, frozenset[str]]  # from, to, the operators that chang
 
 
 @dataclass(frozen=True)
+class Unit:
+    """What a mutant belongs to: from, to, its digest, the function whose body it is."""
+
+    first: Place
+    last: Place
+    digest: str
+    function: str
+
+
+@dataclass(frozen=True)
 class Mutant:
-    """One change. `digest` is of the module that it belongs to, `occurrence` counts the operator's places in it."""
+    """One change. `digest` is of what it belongs to: the body of a function, or else a statement of the module.
+
+    So what is known of a mutant holds until that changes, wherever it stands; comments and docstrings do not count.
+    """
 
     module: str
     digest: str
     operator: str
-    occurrence: int
+    place: int  # which of the operator's places in what it belongs to
+    occurrence: int  # and in the module
     line: int
     column: int
     function: str  # whose body it is in, as `Class.method`; "" outside of all
@@ -49,7 +64,7 @@ class Mutant:
     @property
     def key(self) -> tuple[str, str, int]:
         """What it is recorded under."""
-        return (self.digest, self.operator, self.occurrence)
+        return (self.digest, self.operator, self.place)
 
     @property
     def name(self) -> str:
@@ -65,25 +80,30 @@ class Mutant:
 
 def mutants() -> Iterator[Mutant]:
     """All of the rules."""
-    paths = sorted((ROOT / RULES).glob("*.py"))
-    texts = {path: path.read_text() for path in paths}
+    texts = {path: path.read_text() for path in sorted((ROOT / RULES).glob("*.py"))}
     enumerations = {name: values for text in texts.values() for name, values in _enumerations(ast.parse(text))}
     for path, text in texts.items():
-        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        tree = ast.parse(text)
-        deaf = [*_annotations(tree), *_unpackings(tree), *_decorators(tree), *_identities(tree, enumerations)]
-        functions = list(_functions(tree))
-        nodes = list(ast_nodes(get_ast(text)))
-        for name in operator_names():
-            kind = get_operator(name)
-            if kind.arguments():
+        yield from of_module(str(path.relative_to(ROOT)), text, enumerations)
+
+
+def of_module(module: str, text: str, enumerations: dict[str, dict[str, str | int]]) -> Iterator[Mutant]:
+    """Those of a module with this text."""
+    tree = ast.parse(text)
+    deaf = [*_annotations(tree), *_unpackings(tree), *_decorators(tree), *_identities(tree, enumerations)]
+    units = list(_units(module, tree))
+    nodes = list(ast_nodes(get_ast(text)))
+    for name in operator_names():
+        kind = get_operator(name)
+        if kind.arguments():
+            continue
+        met: Counter[str] = Counter()
+        places = (place for node in nodes for place in kind().mutation_positions(node))
+        for occurrence, (start, _end) in enumerate(places):
+            unit = next(unit for unit in units if unit.first <= start < unit.last)
+            met[unit.digest] += 1
+            if any(first <= start < last and (not those or name in those) for first, last, those in deaf):
                 continue
-            places = (place for node in nodes for place in kind().mutation_positions(node))
-            for occurrence, (start, _end) in enumerate(places):
-                if any(first <= start < last and (not those or name in those) for first, last, those in deaf):
-                    continue
-                function = next((known for known, first, last in functions if first <= start < last), "")
-                yield Mutant(str(path.relative_to(ROOT)), digest, name, occurrence, start[0], start[1], function)
+            yield Mutant(module, unit.digest, name, met[unit.digest] - 1, occurrence, *start, unit.function)
 
 
 def _end(node: ast.expr | ast.stmt | ast.arg) -> Place:
@@ -94,13 +114,29 @@ def _start(node: ast.expr | ast.stmt | ast.arg | ast.keyword) -> Place:
     return node.lineno, node.col_offset
 
 
-def _functions(tree: ast.Module) -> Iterator[tuple[str, Place, Place]]:
-    """The bodies of functions of the module and of methods of its classes."""
+def _units(module: str, tree: ast.Module) -> Iterator[Unit]:
+    """What mutants belong to: first the bodies of functions and methods, then the statements of the module without them."""
     for node in tree.body:
         for inner in node.body if isinstance(node, ast.ClassDef) else [node]:
             if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef):
-                before = f"{node.name}." if isinstance(node, ast.ClassDef) else ""
-                yield before + inner.name, _start(inner.body[0]), _end(inner)
+                name = f"{node.name}.{inner.name}" if isinstance(node, ast.ClassDef) else inner.name
+                first, last = _start(inner.body[0]), _end(inner)
+                yield Unit(first, last, _digest(module, name, *map(ast.dump, _without_docstring(inner))), name)
+                inner.body = []
+    for node in tree.body:
+        first = min([_start(node), *((each.lineno, 0) for each in getattr(node, "decorator_list", ()))])
+        last = _end(node)
+        if isinstance(node, ast.ClassDef):
+            node.body = _without_docstring(node)
+        yield Unit(first, last, _digest(module, "", ast.dump(node)), "")
+
+
+def _without_docstring(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> list[ast.stmt]:
+    return node.body[1:] if ast.get_docstring(node) is not None else node.body
+
+
+def _digest(*words: str) -> str:
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
 
 
 def _annotations(tree: ast.Module) -> Iterator[Deaf]:

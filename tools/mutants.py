@@ -10,8 +10,8 @@ condition denied. Tests run with it in a copy of the tree (mutant_tests.py), and
 either nobody tests that line, or the change means the same. A mutant is shown only to tests that call the changed function,
 and first to those that noticed most of its neighbours for the least time. Worlds of the simulator are one more test.
 
-Results are kept one a line in build/mutants/results.jsonl under the digest of their module, so a run can be stopped at any
-time and a module that has not changed need not be done again. They are done in an order drawn from the seed: what is done so
+Results are kept one a line in build/mutants/results.jsonl under the digest of the function that was changed, so a run can be
+stopped at any time and what has not changed need not be done again. They are done in an order drawn from the seed: what is done so
 far is a fair sample of all.
 
 Run by the Python of build/mutants/venv, which has cosmic-ray; the tests run in the project's own environment.
@@ -242,7 +242,7 @@ def main() -> int:
 def _known(results: Path) -> dict[Key, Result]:
     """The newest word on each mutant."""
     lines = results.read_text().splitlines() if results.exists() else []
-    return {(one["digest"], one["operator"], one["occurrence"]): one for one in map(json.loads, lines) if "by" in one}
+    return {(one["digest"], one["operator"], one["place"]): one for one in map(json.loads, lines) if "place" in one}
 
 
 if __name__ == "__main__":
