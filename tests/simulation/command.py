@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         "--tally", type=Path, metavar="FILE", help="what a record comes to, as rows for docs/simulation.md"
     )
     asked = parser.parse_args(argv)
+    many.end_on_sigterm()
     if asked.tally is not None:
         print("\n".join(record.tally(record.read(asked.tally))))
         return 0

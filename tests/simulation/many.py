@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
+import os
 import shutil
+import signal
 import tempfile
 import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 from simulation import record
 from simulation.disk import simulated
@@ -21,6 +24,7 @@ from simulation.record import Part, stamped
 from simulation.world import World, story, template
 
 SHORTEN_S = 20.0
+_places: list[Path] = []  # folders of this process that are to be removed
 
 
 @contextlib.contextmanager
@@ -28,7 +32,9 @@ def a_place() -> Iterator[tuple[Path, Path]]:
     """A folder for worlds and the template of their stores; in memory where the system has such a place."""
     logging.disable(logging.CRITICAL)
     memory = Path("/dev/shm")
-    base = Path(tempfile.mkdtemp(prefix="ffrtmp-simulation-", dir=memory if memory.is_dir() else None))
+    prefix = f"ffrtmp-simulation-{os.getpid()}-"
+    base = Path(tempfile.mkdtemp(prefix=prefix, dir=memory if memory.is_dir() else None))
+    _places.append(base)
     try:
         with simulated(base), small_bounds():
             made = base / "template"
@@ -37,7 +43,25 @@ def a_place() -> Iterator[tuple[Path, Path]]:
             yield base, made
     finally:
         shutil.rmtree(base)
+        _places.remove(base)
         logging.disable(logging.NOTSET)
+
+
+def end_on_sigterm() -> None:
+    """From now on SIGTERM ends this process with its folders removed.
+
+    Not by an exception where a world runs: what is simulated would take that for its own.
+    """
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        if not _places:
+            raise SystemExit(128 + number)
+        for base in _places:
+            shutil.rmtree(base, ignore_errors=True)
+        os._exit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def one(seed: int, base: Path, made: Path, acts: Sequence[Act] | None = None, *, telling: bool = False) -> World:
@@ -85,7 +109,7 @@ def many(first: int, count: int, jobs: int, path: Path | None) -> Iterator[Part]
         fresh: Iterator[Part] = map(_part, rows)
         yield from _recorded(fresh, path)
         return
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+    with multiprocessing.get_context("spawn").Pool(jobs, end_on_sigterm) as pool:
         yield from _recorded(pool.imap_unordered(_part, rows), path)
 
 
