@@ -1,7 +1,7 @@
 """`python -m chaos`: a farm on a network that breaks, and what must be true of it afterwards.
 
-CHAOS=short (about 4 minutes) or full (30 minutes); CHAOS_SEED=N repeats a run's choices; CHAOS_ONLY="link down,64 kbit/s"
-takes these faults alone; CHAOS_KEEP=FOLDER keeps the logs there when something was wrong.
+CHAOS=short (every fault once) or full (30 minutes); CHAOS_SEED=N repeats a run's choices; CHAOS_ONLY="link down,64 kbit/s"
+takes these faults alone. Where something was wrong, logs and database are kept in build/chaos.
 """
 
 from __future__ import annotations
@@ -15,50 +15,68 @@ from pathlib import Path
 
 from chaos.enclosure import HOME, run_enclosed
 from chaos.measures import measures
+from chaos.nemesis import FAULTS
 from chaos.storm import Storm
+
+FORMS_S = {"short": 0.0, "full": 1650.0}
+KEPT = Path("build/chaos")
 
 
 def main() -> int:
     """Run, tell what was seen, and give the exit status: 0 where all was right."""
     form = os.environ.get("CHAOS") or "short"
-    if form not in ("short", "full"):
+    only = tuple(name.strip() for name in os.environ.get("CHAOS_ONLY", "").split(",") if name.strip())
+    if form not in FORMS_S:
         print(f'CHAOS is "short" or "full", not "{form}"', file=sys.stderr)
         return 2
+    if unknown := set(only) - set(FAULTS):
+        print(f"CHAOS_ONLY names {', '.join(unknown)}; there are: {', '.join(FAULTS)}", file=sys.stderr)
+        return 2
     seed = int(os.environ.setdefault("CHAOS_SEED", str(random.randrange(1_000_000))))
-    return run_enclosed(lambda: _run(form, seed))
+    return run_enclosed(lambda: _run(form, seed, only))
 
 
-def _run(form: str, seed: int) -> int:
+def _run(form: str, seed: int, only: tuple[str, ...]) -> int:
     began_s = time.monotonic()
-    only = tuple(name.strip() for name in os.environ.get("CHAOS_ONLY", "").split(",") if name.strip())
     print(f"chaos: {form}, CHAOS_SEED={seed}", flush=True)
-    storm = Storm(HOME, seed, float(os.environ.get("CHAOS_S") or {"short": 100.0, "full": 1650.0}[form]), only)
-    try:
-        wrong = storm.run()
-    except AssertionError as error:
-        wrong = [*storm.observer.notes.wrong, str(error)]
-    for line in storm.told():
-        print(line)
+    wrong = _stormed(Storm(HOME, seed, FORMS_S[form], only))
     if not only:
-        for measure in measures(HOME.with_name("measured"), seed):
-            print(f"measured: {measure.line()}", flush=True)
-            wrong += [measure.line()] if measure.missed else []
+        wrong += _measured(seed)
     for line in wrong:
         print(f"WRONG: {line}")
-    if wrong and (kept := os.environ.get("CHAOS_KEEP")):
-        _keep(Path(kept))
-    print(
-        f"chaos: {'failed' if wrong else 'all was right'} after {time.monotonic() - began_s:.0f} s, CHAOS_SEED={seed}"
-    )
+    if wrong:
+        _keep()
+    verdict = "failed" if wrong else "all was right"
+    print(f"chaos: {verdict} after {time.monotonic() - began_s:.0f} s, CHAOS_SEED={seed}")
     return 1 if wrong else 0
 
 
-def _keep(folder: Path) -> None:
-    """Copy logs and database out of the place that is cleared away."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in (*HOME.glob("*.log"), *(HOME / "master").glob("farm.db*")):
-        shutil.copy(path, folder)
-    print(f"chaos: logs and database are in {folder}")
+def _stormed(storm: Storm) -> list[str]:
+    """Let it rage, and print its record; what was wrong."""
+    wrong = storm.run()
+    for line in storm.told():
+        print(line, flush=True)
+    return wrong
+
+
+def _measured(seed: int) -> list[str]:
+    """Print the figures; what was wrong."""
+    try:
+        for measure in measures(HOME.with_name("measured"), seed):
+            print(f"measured: {measure.line()}", flush=True)
+    except AssertionError as error:
+        return [str(error)]
+    return []
+
+
+def _keep() -> None:
+    """Copy logs and databases out of the place that is cleared away."""
+    for farm in (HOME, HOME.with_name("measured")):
+        folder = KEPT / farm.name
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in (*farm.glob("*.log"), *(farm / "master").glob("farm.db*")):
+            shutil.copy(path, folder)
+    print(f"chaos: logs and databases are in {KEPT}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import hashlib
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,11 @@ def at_rest(site: Site, deadline_s: float) -> None:
     """Wait until every job has ended and no process and no draft of one is left; fails with what is still there."""
 
     def open_jobs() -> list[Any]:
-        answered = site.api("GET", "/v1/jobs?state=open&limit=50")
-        return list(answered[1]["items"]) if answered[0] == 200 else ["the master is not ready"]
+        site.tend()
+        try:
+            return list(site.get("/v1/jobs?state=open&limit=50")["items"])
+        except (OSError, HTTPException, AssertionError) as error:
+            return [f"the master is not ready: {error}"]
 
     try:
         until("the last job to end", lambda: not open_jobs(), deadline_s)
@@ -49,7 +53,7 @@ def drafts(site: Site) -> list[Path]:
     return [path for root in roots(site) for path in (root / ".ffrtmp").glob("*") if path.name != "root-id"]
 
 
-def faults(site: Site, notes: Notes) -> list[str]:
+def wrongs(site: Site, notes: Notes) -> list[str]:
     """Everything that is not as it must be, in words; stops the master. `at_rest` goes before."""
     jobs = _jobs(site)
     crashed = [f"{count} calls were answered with 500" for count in [notes.counts["answers 500"]] if count]

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+NAMESPACES = ("--mount", "--pid", "--net", "--ipc", "--fork", "--kill-child", "--mount-proc")
 INSIDE = "FFRTMP_CHAOS_INSIDE"
 HOME = Path("/run/farm")  # short: a Unix socket's path may have 107 bytes
 
@@ -30,10 +31,10 @@ def lacking() -> str:
     for program in ("unshare", "nsenter", "mount", "umount", "mkfs.ext4", "strace", "ffmpeg"):
         if shutil.which(program) is None:
             return f"make chaos needs the program {program}"
-    for device in ("/dev/net/tun", "/dev/loop-control"):
-        if not Path(device).exists():
-            return f"make chaos needs {device}, which this machine does not have"
-    return ""
+    if not Path("/dev/net/tun").exists():
+        return "make chaos needs /dev/net/tun, which this machine does not have"
+    tried = subprocess.run(["unshare", *NAMESPACES, "true"], capture_output=True, text=True, check=False)
+    return f"make chaos needs namespaces, and none are to be had here: {tried.stderr}" if tried.returncode else ""
 
 
 def run_enclosed(work: Callable[[], int]) -> int:
@@ -43,10 +44,9 @@ def run_enclosed(work: Callable[[], int]) -> int:
     if found := lacking():
         print(found, file=sys.stderr)
         return 2
-    words = ["unshare", "--mount", "--pid", "--net", "--ipc", "--fork", "--kill-child", "--mount-proc"]
     again = [sys.executable, *sys.orig_argv[1:]]
     environment = {**os.environ, INSIDE: "1"}
-    inside = subprocess.Popen([*words, *again], env=environment, preexec_fn=_end_with_parent)  # noqa: PLW1509  # no threads yet
+    inside = subprocess.Popen(["unshare", *NAMESPACES, *again], env=environment, preexec_fn=_end_with_parent)  # noqa: PLW1509  # no threads yet
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: inside.kill())
     while True:

@@ -1,6 +1,7 @@
 """How long things take with default settings, on the same kind of network: measured anew in each run, beside its goal.
 
 What is measured is what a user sees: by the API, by the jobs' history, and by calls that are made one after the other.
+A goal that is missed is told, and fails nothing: others may use the machine. What takes over a minute fails.
 """
 
 from __future__ import annotations
@@ -37,27 +38,19 @@ class Measure:
     seconds: float
     goal_s: float = 0.0
 
-    @property
-    def missed(self) -> bool:
-        """Whether there is a goal, and it is missed."""
-        return 0 < self.goal_s < self.seconds
-
     def line(self) -> str:
         """For the record."""
-        goal = f" (goal {self.goal_s:g} s{': MISSED' if self.missed else ''})" if self.goal_s else ""
+        missed = ": MISSED" if self.seconds > self.goal_s else ""
+        goal = f" (goal {self.goal_s:g} s{missed})" if self.goal_s else ""
         return f"{self.what}: {self.seconds:.2f} s{goal}"
 
 
 def measures(folder: Path, seed: int) -> Iterator[Measure]:
-    """All figures, one after the other, on one farm."""
+    """All figures, one after the other, on one farm; AssertionError where one does not come."""
     with Site(folder, seed, **DEFAULTS) as site:
-        site.master_up()
-        for name in AGENTS:
-            site.agent_up(name, wait=False)
-        until("all agents", lambda: [node["state"] for node in site.nodes()].count("ready") == len(AGENTS))
+        site.up()
         yield from _restarts(site)
-        for queue, goal_s in (("live", 0.0), ("default", 20.0)):
-            yield from _dead_host(site, queue, goal_s)
+        yield from _dead_host(site)
         yield from _partition(site)
 
 
@@ -65,7 +58,7 @@ def _restarts(site: Site) -> Iterator[Measure]:
     """The longest time without an answer while the master is stopped in order and started again, and killed and so on."""
     for how in ("stopped", "killed"):
         yield Measure(f"no answer of the API, master {how} and started again", _gap_s(site, how), 2.0)
-        _serves(site)
+        until("all agents", site.all_ready)  # all is as before, the grace for silent nodes too
 
 
 def _gap_s(site: Site, how: str) -> float:
@@ -89,27 +82,22 @@ def _answers(site: Site) -> bool:
         return False
 
 
-def _serves(site: Site) -> None:
-    """Wait until all is as before a restart, the grace for silent nodes too."""
-    until("all agents", lambda: [node["state"] for node in site.nodes()].count("ready") == len(AGENTS))
-
-
 # The goal of 8 s for live work is one for live kinds of jobs, which are noticed by `lost_after_live`. There is none yet:
-# a file job in the live queue goes by `lost_after`.
-def _dead_host(site: Site, queue: str, goal_s: float) -> Iterator[Measure]:
+# a file job in the live queue goes by `lost_after`, as any other.
+def _dead_host(site: Site) -> Iterator[Measure]:
     """Kill a host with a job: when the node is told to be lost, and when the job runs on another."""
-    job = _copying(site, f"dead-{queue}", queue)
+    job = _copying(site, "dead")
     until("the job to get on", lambda: (site.job(job).get("progress") or {}).get("out_time_s", 0.0) > 0)
     dead = site.job(job)["node"]
     died_s = time.time()
     site.wanted.discard(dead)
     site.kill_host(dead)
     until("the node to be lost", lambda: site.get(f"/v1/nodes/{dead}")["state"] == "lost")
-    yield Measure(f"a dead host is noticed, {queue} queue", time.time() - died_s)
+    yield Measure("a dead host is noticed", time.time() - died_s)
     site.wait(job, "completed")
     rows = one_history(site, job)
     again = next(row for row in rows if row["attempt"] == 2 and row["after"] == "running")
-    yield Measure(f"its job runs elsewhere, {queue} queue", _at_s(again["at"]) - died_s, goal_s)
+    yield Measure("its job runs elsewhere", _at_s(again["at"]) - died_s, 20.0)
     site.agent_up(dead)
 
 
@@ -129,10 +117,10 @@ def _partition(site: Site) -> Iterator[Measure]:
     yield Measure("all 8 of them run", starts[-1])
 
 
-def _copying(site: Site, name: str, queue: str = "default") -> int:
+def _copying(site: Site, name: str) -> int:
     """Submit a copy of the short film at its own pace."""
     words = ("-re", "-i", "{input}", "-c", "copy", "{output}")
-    return site.run("media:film4.mkv", f"media:{name}.mp4", *words, words=["--queue", queue])
+    return site.run("media:film4.mkv", f"media:{name}.mp4", *words)
 
 
 def _at_s(at: str) -> float:

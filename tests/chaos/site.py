@@ -1,8 +1,9 @@
 """The farm of a chaos run: a master and four agents, each on a host of its own, with disks and clocks that can be spoilt.
 
-Host m has the master, whose state is on an ext4 in a file (it can be shut down under it). Hosts a to d have an agent
-each. All see one shared folder, bind-mounted, as the media root `media`; each has a root of its own beside it, `disk-a`
-and so on. The state of d and the own root of b are small disks. Hosts m and c have a clock that can be set.
+Host m has the master, whose state is on an ext4 in a file (it can be shut down under it), or on a tmpfs where the machine
+has no loop device to be had. Hosts a to d have an agent each. All see one shared folder, bind-mounted, as the media root
+`media`; each has a root of its own beside it, `disk-a` and so on. The state of d and the own root of b are small disks.
+Hosts m and c have a clock that can be set. What is mounted stays so until the enclosure ends.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import os
 import shutil
 import struct
 import subprocess
+from collections import Counter
+from http.client import HTTPException
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -38,8 +41,9 @@ class Site(Farm):
         folder.mkdir()
         super().__init__(folder, **times)
         self.net = Net(HOSTS, seed)
-        self._mounts: list[Path] = []
         self.wanted: set[str] = set()  # what is to be alive
+        self.restarts: Counter[str] = Counter()  # of what had ended by itself
+        self.no_ext4 = ""  # why the master's disk is none, so that it cannot be broken
 
     def __enter__(self) -> Self:
         try:
@@ -52,9 +56,6 @@ class Site(Farm):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         super().__exit__(kind, error, at)
-        for mount in reversed(self._mounts):
-            subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True)
-        self._mounts.clear()
         self.net.__exit__(kind, error, at)
 
     # ---- disks and clocks ----------------------------------------------------------------------------------------
@@ -65,16 +66,13 @@ class Site(Farm):
         return self.folder / "master.img"
 
     def _disks(self) -> None:
-        with self.image.open("wb") as file:
-            file.truncate(96 << 20)
-        subprocess.run(["mkfs.ext4", "-q", "-F", self.image], check=True)
-        self.mount_master()
-        self._tmpfs(self.folder / "agent-d", "24m")
+        self._masters_disk()
+        _tmpfs(self.folder / "agent-d", "24m")
         for name in AGENTS:
-            self._tmpfs(self.own_media(name), "48m" if name == "b" else "256m")
+            _tmpfs(self.own_media(name), "48m" if name == "b" else "256m")
             shared = self.folder / "hosts" / name / "shared"
             shared.mkdir(parents=True)
-            self._mount("--bind", self.media, shared)
+            _mount("--bind", self.media, shared)
         for length_s in FILMS_S:
             film = generated(length_s, 160, 90, 10.0, name="clip.mkv")
             for folder in (self.media, *map(self.own_media, AGENTS)):
@@ -86,19 +84,17 @@ class Site(Farm):
         """The media root that only this host has."""
         return self.folder / "hosts" / name / "own"
 
-    def mount_master(self) -> None:
-        """Put in the master's disk."""
+    def _masters_disk(self) -> None:
+        with self.image.open("wb") as file:
+            file.truncate(96 << 20)
+        subprocess.run(["mkfs.ext4", "-q", "-F", self.image], check=True)
         disk = self.folder / "master"
-        disk.mkdir(exist_ok=True)
-        self._mount("-o", "loop", self.image, disk)
-
-    def _tmpfs(self, folder: Path, size: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._mount("-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", folder)
-
-    def _mount(self, *words: str | Path) -> None:
-        subprocess.run(["mount", *words], check=True, capture_output=True)
-        self._mounts.append(Path(words[-1]))
+        disk.mkdir()
+        try:
+            _mount("-o", "loop", self.image, disk)
+        except subprocess.CalledProcessError as error:
+            self.no_ext4 = error.stderr.decode(errors="replace").strip()
+            _tmpfs(disk, "96m")
 
     def break_masters_disk(self) -> None:
         """From now on all that the master writes is an I/O error, and what it has not synced is gone."""
@@ -115,8 +111,7 @@ class Site(Farm):
             "the master's disk to be free",
             lambda: subprocess.run(["umount", disk], check=False, capture_output=True).returncode == 0,
         )
-        self._mounts.remove(disk)
-        self.mount_master()
+        _mount("-o", "loop", self.image, disk)
 
     def set_clock(self, host: str, step_s: int) -> None:
         """Set a host's wall clock, by the difference to the right one."""
@@ -141,6 +136,20 @@ class Site(Farm):
         return [*words, "env", *(f"{name}={value}" for name, value in settings.items())]
 
     # ---- programs ------------------------------------------------------------------------------------------------
+
+    def up(self) -> None:
+        """Start them all, and wait until the master has every agent."""
+        self.master_up()
+        for name in AGENTS:
+            self.agent_up(name, wait=False)
+        until("all agents", self.all_ready)
+
+    def all_ready(self) -> bool:
+        """Whether the master answers and has every agent."""
+        try:
+            return [node["state"] for node in self.nodes()] == ["ready"] * len(AGENTS)
+        except (OSError, HTTPException, AssertionError):
+            return False
 
     def master_up(self, *, wait: bool = True) -> Daemon:
         """Start the master on its host."""
@@ -168,15 +177,19 @@ class Site(Farm):
         assert found is not None
         return found
 
-    def tend(self) -> list[str]:
-        """Start again what should be alive and is not, as a service manager does; gives the names."""
-        ended = [host for host in sorted(self.wanted) if not self.daemon(host).alive]
-        for host in ended:
-            if host == "m":
-                self.master_up(wait=False)
-            else:
-                self.agent_up(host, wait=False)
-        return ended
+    def tend(self) -> None:
+        """Start again what should be alive and is not, as a service manager does."""
+        for host in sorted(self.wanted):
+            if not self.daemon(host).alive:
+                self.restarts[host] += 1
+                self.start(host)
+
+    def start(self, host: str) -> None:
+        """Start the daemon of a host, and do not wait for it."""
+        if host == "m":
+            self.master_up(wait=False)
+        else:
+            self.agent_up(host, wait=False)
 
     def engines(self, host: str) -> list[psutil.Process]:
         """The engines that work on a host."""
@@ -186,6 +199,15 @@ class Site(Farm):
                 if process.name() == "ffmpeg":
                     found.append(process)
         return found
+
+
+def _tmpfs(folder: Path, size: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    _mount("-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", folder)
+
+
+def _mount(*words: str | Path) -> None:
+    subprocess.run(["mount", *words], check=True, capture_output=True)
 
 
 def faketime() -> Path:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 from chaos import checker
-from chaos.nemesis import Nemesis, machine
+from chaos.nemesis import Nemesis
 from chaos.observer import Observer
-from chaos.site import AGENTS, Site
+from chaos.site import Site
 
 from daemons import until
 
@@ -20,7 +22,7 @@ PEACE_S = 240.0  # within so long after the last fault everything has ended
 
 
 class Storm:
-    """Faults for so many seconds, from a seed."""
+    """Every fault once, and then more until `length_s` is over; `only` are the names of those to take."""
 
     def __init__(self, folder: Path, seed: int, length_s: float, only: tuple[str, ...]) -> None:
         self.site = Site(folder, seed, **PATIENCE)
@@ -34,41 +36,34 @@ class Storm:
 
     def run(self) -> list[str]:
         """Do it; what was wrong, in words."""
-        with self.site:
-            self.site.master_up()
-            for name in AGENTS:
-                self.site.agent_up(name, wait=False)
-            until("all agents", self._all_ready)
-            with self.observer:
-                return self._storm()
-
-    def _storm(self) -> list[str]:
-        self.nemesis.rage(time.monotonic() + self._length_s, self._say)
-        self._say("peace")
-        peace_s = time.monotonic()
         try:
-            self.observer.no_more()
-            until("all agents to be back", self._all_ready)
-            checker.at_rest(self.site, PEACE_S)
-            self._settled_s = time.monotonic() - peace_s
-            return self._judged()
+            with self.site:
+                self.site.up()
+                with self.observer:
+                    self.nemesis.rage(time.monotonic() + self._length_s, self._say)
+                    self._settle()
+                return self._judged()
         except AssertionError as error:
             return [*self.observer.notes.wrong, str(error)]
-        finally:
-            self._wire = self.site.net.rules({})
+
+    def _settle(self) -> None:
+        """Wait until all that was begun has ended."""
+        self._say("peace")
+        self._wire = self.site.net.rules({})
+        peace_s = time.monotonic()
+        self.observer.no_more()
+        until("all agents to be back", self._all_back)
+        checker.at_rest(self.site, PEACE_S)
+        self._settled_s = time.monotonic() - peace_s
 
     def _judged(self) -> list[str]:
-        self.observer.rest()
         self.observer.look()
         self._states = checker.ends(self.site)
-        return checker.faults(self.site, self.observer.notes)
+        return checker.wrongs(self.site, self.observer.notes)
 
-    def _all_ready(self) -> bool:
-        self.nemesis.restarts.update(self.site.tend())
-        try:
-            return sum(node["state"] == "ready" for node in self.site.nodes()) == len(AGENTS)
-        except (OSError, AssertionError):
-            return False
+    def _all_back(self) -> bool:
+        self.site.tend()
+        return self.site.all_ready()
 
     def _say(self, what: str) -> None:
         print(f"  {time.monotonic() - self._began_s:6.1f} s  {what}", flush=True)
@@ -76,10 +71,10 @@ class Storm:
     def told(self) -> Iterator[str]:
         """The record of the run."""
         notes = self.observer.notes
-        yield f"machine: {machine()}"
-        yield f"faults: {_listed(self.nemesis.struck)}"
+        yield f"machine: {_machine()}"
+        yield f"faults: {self.nemesis.struck.total()} of {len(self.nemesis.struck)} kinds: {_listed(self.nemesis.struck)}"
         yield f"frames: {_listed(self._wire)}"
-        yield f"started again after they had ended by themselves: {_listed(self.nemesis.restarts)}"
+        yield f"started again after they had ended by themselves: {_listed(self.site.restarts)}"
         yield f"submissions: {len(notes.asks)}, calls: {_listed(notes.counts)}"
         yield f"slowest answer: {notes.longest_answer_s:.1f} s; all ended {self._settled_s:.1f} s after the last fault"
         yield f"jobs: {_listed(self._states)}"
@@ -87,3 +82,10 @@ class Storm:
 
 def _listed(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
+
+
+def _machine() -> str:
+    words = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(":")[2].strip() for line in words if line.startswith("model name")), "unknown CPU")
+    memory_gib = psutil.virtual_memory().total / 2**30
+    return f"{psutil.cpu_count()} x {model}, {memory_gib:.0f} GiB, Linux {os.uname().release}"
