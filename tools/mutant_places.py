@@ -103,7 +103,8 @@ def of_module(module: str, text: str, enumerations: dict[str, dict[str, str | in
             met[unit.digest] += 1
             if any(first <= start < last and (not those or name in those) for first, last, those in deaf):
                 continue
-            yield Mutant(module, unit.digest, name, met[unit.digest] - 1, occurrence, *start, unit.function)
+            line, column = start
+            yield Mutant(module, unit.digest, name, met[unit.digest] - 1, occurrence, line, column, unit.function)
 
 
 def _end(node: ast.expr | ast.stmt | ast.arg) -> Place:

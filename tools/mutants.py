@@ -11,8 +11,8 @@ either nobody tests that line, or the change means the same. A mutant is shown o
 and first to those that noticed most of its neighbours for the least time. Worlds of the simulator are one more test.
 
 Results are kept one a line in build/mutants/results.jsonl under the digest of the function that was changed, so a run can be
-stopped at any time and what has not changed need not be done again. They are done in an order drawn from the seed: what is done so
-far is a fair sample of all.
+stopped at any time and what has not changed need not be done again. They are done in an order drawn from the seed: what is
+done so far is a fair sample of all.
 
 Run by the Python of build/mutants/venv, which has cosmic-ray; the tests run in the project's own environment.
 """

@@ -10,7 +10,7 @@ from farm.stage import ROOM, Stage, terms
 from ffrtmp.config_master import MasterConfig
 from ffrtmp.farm import effects as fx
 from ffrtmp.farm import events as ev
-from ffrtmp.farm.job import Priority, Queue, Reason, State
+from ffrtmp.farm.job import Priority, Queue, Reason, Requirements, State, Terms
 from ffrtmp.farm.queue import round_up
 from ffrtmp.farm.rules import Rules
 from ffrtmp.farm.why import why
@@ -193,3 +193,49 @@ def test_times_that_nobody_can_set_are_those_of_the_design():
     assert (rules.hold_s, rules.hold_most_s) == (5.0, 60.0)
     assert (rules.grant_margin_s, rules.lease_stop_s, rules.lease_margin_s) == (5.0, 3.0, 2.0)
     assert rules.handouts_per_turn == 1000
+
+
+def test_a_submission_is_warned_of_the_jobs_that_no_node_could_run_and_of_no_other():
+    stage = Stage()
+    stage.node("a")
+    rare = terms(labels=RARE)
+    answer = stage.ask(ev.Submit(0, (stage.new(rare, strict=True), stage.new(rare), stage.new())))
+    assert answer.states == (State.REJECTED, State.QUEUED, State.QUEUED)
+    assert answer.warnings == ("", "a: it has no label rare", "")
+    (row,) = [row for row in stage.history.rows if row.after is State.REJECTED]
+    assert row.failure is not None and not row.failure.transient
+
+
+def test_a_queue_that_is_open_stays_open_when_it_is_opened_and_the_answer_says_which_it_is():
+    stage = Stage()
+    for paused, said in ((False, "open"), (True, "paused"), (False, "open"), (False, "open")):
+        assert stage.ask(ev.SetQueue(0, Queue.BATCH, paused)).detail == f"queue batch is {said}"
+        assert (Queue.BATCH in stage.world.paused_queues) is paused
+
+
+def test_a_job_that_says_nothing_of_itself_needs_one_core_and_ffmpeg_and_waits_in_the_middle():
+    assert Requirements() == Requirements(1000, 0, 0, frozenset(), "ffmpeg", frozenset(), frozenset(), frozenset())
+    assert (Terms().queue, Terms().priority, Terms().max_retries) == (Queue.DEFAULT, Priority.MEDIUM, 3)
+
+
+def test_queues_and_priorities_are_numbered_as_they_are_on_disk():
+    assert [(q.value, q.label) for q in Queue] == [(0, "live"), (1, "default"), (2, "batch")]
+    assert [(p.value, p.label) for p in Priority] == [(0, "high"), (1, "medium"), (2, "low")]
+
+
+def test_a_node_that_is_removed_is_answered_as_done():
+    stage = Stage()
+    stage.node("a")
+    assert stage.ask(ev.RemoveNode(0, "a", force=True)).status == 200
+
+
+def test_a_label_that_both_the_operator_and_the_node_give_counts():
+    stage = Stage()
+    stage.node("a", replace(ROOM, labels=RARE))
+    stage.ask(ev.LabelNode(0, "a", RARE))
+    assert stage.where(stage.submit(terms(labels=RARE))) == "a"
+
+
+@pytest.mark.parametrize("asked", [2 * GIB + 1, 7 * GIB + 1])
+def test_memory_between_one_and_eight_gib_is_rounded_up_to_quarters(asked: int):
+    assert round_up(terms(1000, memory_bytes=asked)).requirements.memory_bytes == asked - 1 + 256 * MIB

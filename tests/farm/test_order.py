@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from farm.stage import ROOM, Stage, terms
 
+from ffrtmp.farm import effects as fx
 from ffrtmp.farm import events as ev
 from ffrtmp.farm.job import Priority, Queue, State
 from ffrtmp.farm.queue import Lanes
@@ -350,3 +351,129 @@ def test_a_reserved_node_is_closed_to_an_older_job_of_another_kind():
     stage.resume(older)
     finish_one(stage)
     assert stage.state(older) is State.QUEUED and len(stage.hosts["a"].locals) == 3
+
+
+# ---- reservations, looked at closely -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kept", "free"), [("a", "b"), ("b", "a")])
+def test_a_node_that_is_not_reserved_goes_on_taking_work_whatever_its_name(kept, free):
+    stage = Stage(reserve_after_s=900.0)
+    older = stage.submit(terms(encoders=GPU))
+    wide = crowd(stage, kept)
+    stage.pass_s(906, 6.0)
+    assert stage.world.reservation is not None and stage.world.reservation.node == kept
+    younger = stage.submit()
+    stage.node(free, replace(ROOM, cpu_milli=3000, encoders=GPU))
+    assert stage.where(older) == stage.where(younger) == free and stage.state(wide) is State.QUEUED
+    assert sum(row.kind == "reserved" for row in stage.history.rows) == 1, "an older job that starts there ends nothing"
+
+
+def test_a_live_job_gets_no_reservation():
+    stage = Stage(reserve_after_s=900.0)
+    stage.node("a")
+    stage.submit(terms(queue=Queue.LIVE, live=True))
+    wide = stage.submit(terms(4000, queue=Queue.LIVE, live=True))
+    stage.pass_s(920, 6.0)
+    assert stage.state(wide) is State.QUEUED and stage.world.reservation is None
+
+
+def test_a_reservation_ends_when_its_job_is_held():
+    stage = Stage(reserve_after_s=900.0)
+    wide = crowd(stage)
+    starve(stage)
+    stage.pause(wide)
+    assert stage.world.reservation is None
+
+
+@pytest.mark.parametrize("helped", [0, 1])
+def test_a_reservation_for_a_job_that_waits_for_its_cores_ends_with_that_and_not_with_the_waiting_of_others(helped):
+    stage = Stage(reserve_after_s=900.0, starved_every_s=50.0)
+    stage.node("a", replace(ROOM, slots=2))
+    held = [stage.submit(terms(2000)) for _ in range(2)]
+    for job in held:
+        stage.pause(job)
+    for _ in range(2):
+        stage.submit(terms(2000, queue=Queue.LIVE, live=True))
+    stage.resume(held[helped])
+    stage.pass_s(960, 6.0)
+    kept = stage.world.reservation
+    assert kept is not None and kept.job == held[helped]
+    stage.resume(held[1 - helped])
+    assert stage.state(held[1 - helped]) is State.RESUMING and stage.world.reservation == kept
+    stage.turn(ev.Pause(9, held[helped]))
+    assert stage.world.reservation is None
+
+
+@pytest.mark.parametrize(("own", "other"), [("a", "b"), ("b", "a")])
+def test_a_reservation_ends_when_an_older_attempt_comes_back_elsewhere_and_waits_there(own, other):
+    stage = Stage(reserve_after_s=900.0)
+    host = stage.node(own, replace(ROOM, slots=1))
+    wide = stage.submit(terms(4000))
+    stage.pause(wide)
+    stage.submit(terms(1000, queue=Queue.LIVE, live=True))
+    stage.lose(host)
+    stage.resume(wide)
+    stage.node(other, replace(ROOM, slots=1))
+    assert stage.state(wide) is State.QUEUED
+    stage.pass_s(906, 6.0)
+    kept = stage.world.reservation
+    assert kept is not None and (kept.job, kept.node) == (wide, other)
+    stage.turn(host.hello_event(connection=b"back", incarnation=2))
+    assert stage.state(wide) is State.RESUMING
+    stage.turn()
+    assert stage.world.reservation is None or stage.world.reservation.node == own
+
+
+@pytest.mark.parametrize("bound", [2, 3, 4])
+def test_a_turn_hands_out_as_many_as_it_may_also_after_a_reservation_has_ended_in_it(bound):
+    stage = Stage(handouts_per_turn=bound, reserve_after_s=60.0)
+    a = stage.node("a", replace(ROOM, slots=8))
+    small = [stage.submit() for _ in range(4)]
+    stage.submit(terms(4000))
+    stage.pass_s(66, 6.0)
+    for job in small[:3]:
+        a.verified(job)
+    stage.node("b", replace(ROOM, cpu_milli=3000, slots=8), hello=False)
+    for _ in range(8):
+        stage.submit(terms(250))
+    effects = stage.turn(a.published_event(a.local(small[3])), stage.hosts["b"].hello_event())
+    assert sum(isinstance(effect, fx.SendAssign) for effect in effects) == bound
+
+
+def test_a_reserved_node_is_open_to_all_in_the_very_turn_in_which_its_job_starts_elsewhere():
+    stage = Stage(reserve_after_s=900.0)
+    wide = crowd(stage)
+    stage.pass_s(906, 6.0)
+    waits = stage.submit(terms(queue=Queue.BATCH))
+    finish_one(stage)
+    b = stage.node("b", hello=False)
+    effects = stage.turn(b.hello_event())
+    assert {effect.attempt[0] for effect in effects if isinstance(effect, fx.SendAssign)} == {wide, waits}
+
+
+def test_a_turn_that_hands_out_as_many_as_it_may_reserves_nothing_for_what_may_start_in_the_next():
+    stage = Stage(handouts_per_turn=1, reserve_after_s=60.0)
+    first, second = stage.submit(), stage.submit(terms(2000))
+    stage.pass_s(70, 6.0)
+    a = stage.node("a", hello=False)
+    stage.turn(a.hello_event())
+    assert stage.state(first) is State.ASSIGNED and stage.world.reservation is None
+    stage.turn()
+    assert stage.state(second) is State.ASSIGNED
+    assert not any(row.kind == "reserved" for row in stage.history.rows)
+
+
+def test_very_many_jobs_are_handed_out_in_one_turn_up_to_its_bound():
+    stage = Stage(handouts_per_turn=300)
+    stage.look = lambda: None  # it takes long with so many, and others look
+    stage.turn(ev.Submit(1, tuple(stage.new(terms(250)) for _ in range(301))))
+    a = stage.node("a", replace(ROOM, cpu_milli=400_000, slots=400), hello=False)
+    a.accepts = False
+    effects = stage.turn(a.hello_event())
+    assert sum(isinstance(effect, fx.SendAssign) for effect in effects) == 300
+    assert len(stage.world.lanes) == 1
+
+
+def test_no_job_waits_in_a_lane_that_is_not_there():
+    assert Lanes(lambda _number: None).waiting((Queue.LIVE, Priority.LOW, terms().requirements)) == 0

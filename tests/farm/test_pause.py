@@ -390,3 +390,102 @@ def test_an_attempt_that_waited_for_room_and_runs_when_it_comes_back_goes_on():
     assert not stage.attempt(job).paused and stage.attempt(job).want is Want.RUN
     stage.pass_s(3)
     assert stage.state(job) is State.RUNNING
+
+
+def test_only_a_job_that_is_held_or_about_to_be_can_be_released():
+    stage = Stage()
+    queued = stage.submit(terms(labels=frozenset({"nobody has it"})))
+    a = stage.node("a")
+    a.accepts = False
+    assigned = stage.submit()
+    for job, state in ((queued, "queued"), (assigned, "assigned")):
+        answer = stage.resume(job)
+        assert (answer.status, answer.detail) == (409, f"job {job} is {state}, not paused")
+        assert stage.state(job).value == state
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_job_that_is_being_canceled_cannot_be_released(lost):
+    stage = Stage()
+    a = stage.node("a")
+    a.obeys = False
+    job = stage.submit()
+    if lost:
+        stage.lose(a)
+    stage.cancel(job)
+    assert stage.resume(job).status == 409
+    assert stage.state(job) is State.CANCELING and all(each.given_up for each in stage.world.attempts_of(job))
+
+
+def test_a_live_job_that_is_being_stopped_on_a_lost_node_cannot_be_released():
+    stage = Stage()
+    a = stage.node("a")
+    job = stage.submit(terms(queue=Queue.LIVE, live=True))
+    a.obeys = False
+    stage.stop(job)
+    stage.lose(a)
+    assert stage.resume(job).status == 409 and stage.attempt(job).want is Want.STOP
+
+
+def test_a_live_job_that_is_held_is_not_stopped_but_canceled():
+    stage = Stage()
+    stage.node("a")
+    job = stage.submit(terms(queue=Queue.LIVE, live=True))
+    stage.pause(job)
+    answer = stage.stop(job)
+    assert (answer.status, answer.detail) == (409, f"job {job} is paused, not running")
+
+
+def test_to_release_a_job_again_that_waits_for_room_changes_nothing():
+    stage = Stage()
+    stage.node("a", replace(ROOM, slots=1))
+    job, _other = stage.submit(), stage.submit()
+    stage.pause(job)
+    for _ in range(2):
+        answer = stage.resume(job)
+        assert answer.status == 202 and answer.states == (State.RESUMING,)
+
+
+def test_the_answer_to_a_release_says_where_the_job_stands_now():
+    stage = Stage()
+    a = stage.node("a")
+    job = stage.submit()
+    stage.pause(job)
+    stage.lose(a)
+    answer = stage.resume(job)
+    assert (answer.status, answer.jobs, answer.states) == (202, (job,), (State.QUEUED,))
+
+
+def test_a_job_that_is_held_may_change_its_queue_before_it_ran_and_not_after():
+    stage = Stage()
+    job = stage.submit()
+    stage.pause(job)
+    assert stage.ask(ev.Update(0, job, Queue.BATCH)).status == 200 and stage.job(job).terms.queue is Queue.BATCH
+    stage.node("a")
+    stage.resume(job)
+    stage.pause(job)
+    assert stage.state(job) is State.PAUSED and stage.job(job).current
+    assert stage.ask(ev.Update(0, job, Queue.LIVE)).status == 409
+
+
+def test_a_release_that_is_on_its_way_is_not_sent_again_in_each_turn():
+    stage = Stage()
+    a = stage.node("a")
+    job = stage.submit()
+    stage.pause(job)
+    a.obeys = False
+    stage.resume(job)
+    assert stage.state(job) is State.RESUMING
+    assert not any(isinstance(effect, fx.SendOrder) for effect in stage.turn())
+
+
+def test_a_job_is_released_as_soon_as_there_is_one_slot_for_it():
+    stage = Stage()
+    a = stage.node("a", replace(ROOM, slots=3))
+    held, *others = [stage.submit() for _ in range(3)]
+    stage.pause(held)
+    others.append(stage.submit())
+    stage.resume(held)
+    assert stage.state(held) is State.RESUMING
+    a.verified(others[0])
+    assert stage.state(held) is State.RUNNING

@@ -320,3 +320,121 @@ def test_any_other_node_on_the_same_storage_may_be_asked_to_settle(lost, helper)
     holder.request(job)
     stage.lose(holder)
     stage.until(lambda: stage.where(job) == helper)
+
+
+@pytest.mark.parametrize("first", [4, 50])
+def test_p2_a_grant_is_on_record_under_the_request_that_was_answered_last_also_where_that_is_counted_anew(first):
+    stage, job, a = granted()
+    for request in (first, 7, 9):
+        answers = a.request(job, request)
+        held = stage.grant(job)
+        assert held is not None and held.request == request
+        assert [e.request for e in answers if isinstance(e, fx.SendGrant)] == [request]
+
+
+def test_a_word_about_a_newer_request_than_the_one_on_record_settles_the_grant():
+    stage, job, a = granted()
+    local = a.local(job)
+    a.say(ev.NotPublished(*a._at(), "x", local.uuid, 1, local.request + 1, "the grant for it was lost", None))
+    assert stage.grant(job) is None
+
+
+def test_the_answer_names_the_node_that_publishes():
+    stage, job, _a = granted()
+    assert stage.cancel(job).detail == f"job {job} is publishing its output on a"
+
+
+def test_a_node_that_may_write_nothing_but_where_the_output_is_can_settle():
+    stage = Stage()
+    a = stage.node("a")
+    job = stage.submit()
+    b = stage.node("b", replace(ROOM, roots=frozenset({"r1:w"})))
+    b.obeys = a.publishes = False
+    a.request(job)
+    stage.lose(a)
+    stage.until(lambda: any(isinstance(e, fx.SendSettle) for e in b.heard))
+
+
+def test_an_answer_that_comes_after_the_settlement_changes_nothing():
+    stage, job, a = granted()
+    uuid = stage.job(job).uuid
+    stage.lose(a)
+    stage.until(lambda: stage.where(job) == "b")
+    b = stage.hosts["b"]
+    b.say(ev.Settled(*b._at(), uuid, 1, None))
+    assert (stage.where(job), stage.attempt(job).number) == ("b", 2)
+
+
+def second_grant() -> tuple[Stage, int, str, Host]:
+    """Attempt 1 on a lost node was settled; attempt 2, on another lost one, holds the grant; c is asked about that."""
+    stage, job, a = granted(others=2)
+    stage.lose(a)
+    stage.until(lambda: stage.world.attempts[(job, 1)].given_up)
+    second = stage.hosts[stage.where(job)]
+    third = next(host for name, host in stage.hosts.items() if name not in ("a", second.name))
+    second.publishes = third.obeys = False
+    second.request(job)
+    stage.lose(second)
+    stage.until(lambda: bool(stage.grant(job) and stage.grant(job).settling))
+    return stage, job, stage.job(job).uuid, third
+
+
+def test_p2_an_answer_about_an_attempt_that_holds_no_grant_settles_none():
+    stage, job, uuid, third = second_grant()
+    grant = stage.grant(job)
+    assert grant is not None and (grant.attempt, grant.settling) == (2, third.name)
+    third.say(ev.Settled(*third._at(), uuid, 1, None))
+    assert stage.grant(job) == grant
+
+
+def test_p2_an_answer_about_a_newer_attempt_does_not_settle_the_grant_of_the_older_one():
+    stage = Stage()
+    a = stage.node("a")
+    job = stage.submit()
+    b = stage.node("b")
+    stage.lose(a)
+    b.progress(job, 1.0)
+    stage.lose(b)
+    a.local(job).out_time_s = 50.0
+    a.back()
+    c = stage.node("c")
+    c.obeys = a.publishes = False
+    a.request(job)
+    stage.lose(a)
+    stage.until(lambda: bool(stage.grant(job) and stage.grant(job).settling))
+    grant = stage.grant(job)
+    assert grant is not None and (grant.attempt, grant.settling) == (1, "c")
+    c.say(ev.Settled(*c._at(), stage.job(job).uuid, 2, None))
+    assert stage.grant(job) == grant
+
+
+def test_a_node_that_was_asked_to_settle_and_is_not_any_more_is_not_believed():
+    stage, job, a = granted(others=2)
+    for host in stage.hosts.values():
+        host.obeys = False
+    stage.lose(a)
+    stage.until(lambda: bool(stage.grant(job) and stage.grant(job).settling))
+    first = stage.hosts[stage.grant(job).settling]
+    stage.lose(first)
+    stage.until(lambda: stage.grant(job).settling not in ("", first.name))
+    grant = stage.grant(job)
+    first.back()
+    first.say(ev.Settled(*first._at(), stage.job(job).uuid, 1, None))
+    assert stage.grant(job) == grant
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_p4_in_a_restored_farm_too_an_attempt_that_was_given_up_completes_nothing_by_publishing(accepted):
+    stage, job, a = granted(terms(), others=2)
+    stage.world.ancestors.restore("a history that was left", 1)
+    uuid = stage.job(job).uuid
+    stage.hosts["b"].accepts = stage.hosts["c"].accepts = accepted
+    stage.lose(a)
+    stage.until(lambda: stage.world.attempts[(job, 1)].given_up)
+    assert stage.state(job) is (State.RUNNING if accepted else State.ASSIGNED)
+    a.obeys = False
+    local = a.local(job)
+    a.back()
+    state = stage.state(job)
+    stage.turn(ev.Published(*a._at(), "x", uuid, local.number, 1, stage.print_of(uuid)))
+    assert stage.state(job) is state

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from farm.stage import BROKEN, ROOM, Host, Stage, terms
+import pytest
+from farm.stage import BROKEN, ROOM, Host, Stage, fresh, terms
 
 from ffrtmp.farm import effects as fx
 from ffrtmp.farm import events as ev
-from ffrtmp.farm.job import State, Want
+from ffrtmp.farm.job import Job, OnDisconnect, State, Want
+from ffrtmp.farm.recovery import arrived_in_order
 from ffrtmp.farm.restored import JOBS_AHEAD_MAX, NUMBERS_SKIPPED, is_ahead
 
 
@@ -297,3 +299,182 @@ def test_a_history_that_was_left_is_known_after_a_restart_too():
     assert {name: stage.world.ancestors[name] for name in stage.world.ancestors} == {old.lineage: old.fields["turn"]}
     behind = a.hello_event(seen_lineage=old.lineage, seen_turn=old.fields["turn"])
     assert not is_ahead(stage.world, behind) and is_ahead(stage.world, replace(behind, seen_turn=behind.seen_turn + 1))
+
+
+@pytest.mark.parametrize(
+    ("said", "ordered"),
+    [
+        ([10.0, 20.0, 30.0], [10.0, 20.0, 30.0]),
+        ([99.0, 20.0, 30.0], [20.0, 20.0, 30.0]),
+        ([10.0, 99.0, 30.0], [10.0, 30.0, 30.0]),
+        ([10.0, 20.0, 99.0], [10.0, 20.0, 50.0]),
+    ],
+)
+def test_p7_a_store_gives_jobs_in_the_order_of_numbers_and_none_that_came_later_than_the_next(said, ordered):
+    jobs = [Job(n, f"u{n}", terms(), at_s, State.QUEUED) for n, at_s in enumerate(said, 1)]
+    for given in (jobs, jobs[::-1]):
+        found = arrived_in_order(given, 50.0)
+        assert [(job.number, job.arrival_s) for job in found] == list(enumerate(ordered, 1))
+
+
+@pytest.mark.parametrize("lineage", ["", "A history that sorts first", "a history that sorts last"])
+def test_an_agent_of_another_history_proves_no_restore_of_this_one(lineage):
+    stage, (a,) = begun("a")
+    here = stage.world.lineage
+    assert not any(
+        isinstance(e, fx.NewLineage) for e in stage.turn(a.hello_event(connection=b"x", seen_lineage=lineage))
+    )
+    stage.pass_s(20.0)
+    effects = stage.turn(a.hello_event(connection=b"y", incarnation=9, seen_lineage=lineage, seen_turn=10**6))
+    assert not any(isinstance(e, fx.NewLineage) for e in effects) and stage.world.lineage == here
+
+
+def test_a_history_begins_once_in_the_life_of_a_master_whatever_agents_claim():
+    stage, (a,) = begun("a")
+    old = stage.stored()
+    stage.submit()
+    stage.pass_s(2)
+    put_back(stage, old)
+    lineage = stage.world.lineage
+    stage.turn(ev.Goodbye(*a._at()))
+    effects = stage.turn(a.hello_event(connection=b"y", incarnation=9, seen_lineage=lineage, seen_turn=10**6))
+    assert any(isinstance(e, fx.SendWelcome) for e in effects)
+    assert stage.world.lineage == lineage
+
+
+def test_a_restore_that_an_agent_proves_skips_a_hundred_numbers_of_each_job():
+    stage, (a,) = begun("a")
+    job = stage.submit()
+    old = stage.stored()
+    old = replace(old, fields={**old.fields, "jobs": [replace(each, attempt=36) for each in old.fields["jobs"]]})
+    stage.pass_s(3)
+    put_back(stage, old)
+    assert a.has(job) and stage.job(job).attempt == 36 + NUMBERS_SKIPPED
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_numbers_are_believed_up_to_a_bound(ahead):
+    stage, (a,) = begun("a")
+    first_free = 200
+    stage.world.set("next_job", first_free)
+    told = first_free + JOBS_AHEAD_MAX - 1 + ahead
+    stage.turn(ev.Goodbye(*a._at()))
+    stage.turn(a.hello_event(connection=b"x", incarnation=9, seen_lineage="other", seen_turn=9, seen_job=told))
+    assert stage.world.value("next_job") == (first_free if ahead else told + 1)
+
+
+def offered(stage: Stage, a: Host, *, number: int) -> str:
+    """A job that a restored master has never heard of was offered to it; its UUID."""
+    uuid = "".join(["un", "heard of"])
+    stage.turn(ev.Goodbye(*a._at()))
+    report = ev.Report(uuid, 0, number, "running")
+    a.connection, a.incarnation = b"x", 9
+    hello = a.hello_event(reports=(report,), seen_lineage="other", seen_turn=9, seen_job=0, strangers=frozenset({uuid}))
+    stage.turn(hello)
+    a.session = stage.world.contacts["a"].session
+    stage.mail.clear()
+    return uuid
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [
+        (50, 50),
+        (51, 51),
+        (0, 200),
+        (-5, 200),
+        (2**62, 200),
+        (200 + JOBS_AHEAD_MAX, 200),
+        (200 + JOBS_AHEAD_MAX - 1, 200 + JOBS_AHEAD_MAX - 1),
+    ],
+)
+def test_a_job_is_adopted_under_its_number_where_that_can_be_and_none_is_given_twice(asked, given):
+    stage, (a,) = begun("a")
+    stage.world.set("next_job", 200)
+    uuid = offered(stage, a, number=8)
+    a.say(ev.Adopt(*a._at(), uuid, asked, 8, terms()))
+    assert stage.world.by_uuid[uuid] == given
+    assert stage.job(given).attempt == 8 + NUMBERS_SKIPPED
+    assert stage.submit() == max(200, given + 1)
+
+
+def test_the_next_number_is_never_one_that_an_adopted_job_has():
+    for number in (50, 51):
+        stage, (a,) = begun("a")
+        uuid = offered(stage, a, number=1)
+        a.say(ev.Adopt(*a._at(), uuid, number, 1, terms()))
+        assert stage.submit() == number + 1
+
+
+def test_what_an_adopted_attempt_came_to_is_acknowledged_as_often_as_it_is_said():
+    stage, (a,) = begun("a")
+    uuid = offered(stage, a, number=1)
+    stage.turn(ev.Adopt(*a._at(), uuid, 5, 1, terms()))
+    for _ in range(2):
+        effects = stage.turn(ev.Ended(*a._at(), "x", uuid, 1, "failed", BROKEN))
+        assert fx.SendAck("a", "x") in effects
+
+
+@pytest.mark.parametrize(("one", "other"), [("a", "b"), ("b", "a")])
+def test_a_node_that_offers_the_attempt_of_another_is_not_answered(one, other):
+    stage, (a, b) = begun("a", "b")
+    there, third = (a, b) if one == "a" else (b, a)
+    stage.ask(ev.DrainNode(0, third.name, True))
+    job = stage.submit()
+    assert stage.where(job) == there.name == one
+    said = stage.turn(ev.Adopt(*third._at(), stage.job(job).uuid, job, 1, terms()))
+    assert said == [] and third.name == other
+
+
+def test_of_two_offered_attempts_of_one_job_that_are_level_the_one_that_was_met_first_is_kept():
+    stage, (a, b) = begun("a", "b")
+    old = stage.stored()
+    job = stage.submit()
+    stage.lose(a)
+    assert stage.where(job) == "b"
+    uuid = stage.job(job).uuid
+    stage.restart(1.0, backup=old)
+    a.up = True
+    stage.turn(a.hello_event())
+    stage.settle()
+    a.beat()
+    stage.turn(b.hello_event())
+    stage.settle()
+    assert stage.where(stage.world.by_uuid[uuid]) == "a" and not b.has(job)
+
+
+@pytest.mark.parametrize(("said", "paused"), [("paused", True), ("running", False), ("ended", False)])
+def test_p6_an_attempt_that_the_store_forgot_is_found_again_as_it_stands(said, paused):
+    stage, (a,) = begun("a")
+    stage.ask(ev.DrainNode(0, "a", True))
+    job = stage.submit()
+    old = stage.stored()
+    stage.ask(ev.DrainNode(0, "a", False))
+    a.local(job).stage = said
+    a.obeys = False
+    stage.pass_s(2)
+    stage.restart(1.0, backup=old)
+    stage.turn(a.hello_event())
+    assert ("resuming" in stage.path(job)) is paused, "one that stands still needs room before it goes on"
+
+
+def test_a_history_that_was_left_later_than_an_agent_heard_of_it_is_not_ahead():
+    stage, (a,) = begun("a")
+    stage.world.ancestors.restore("an old one", 1000)
+    hello = a.hello_event(seen_lineage="an old one")
+    turns = {turn: is_ahead(stage.world, fresh(replace(hello, seen_turn=turn))) for turn in (999, 1000, 1001)}
+    assert turns == {999: False, 1000: False, 1001: True}
+    assert not is_ahead(stage.world, fresh(replace(hello, seen_lineage=stage.world.lineage, seen_turn=1)))
+
+
+def test_a_strict_job_that_waited_for_a_node_when_the_master_was_started_anew_may_be_held_and_released_at_once():
+    stage, (a,) = begun("a")
+    a.accepts = False
+    job = stage.submit(terms(on_disconnect=OnDisconnect.STOP))
+    a.refuse(job)
+    assert stage.state(job) is State.QUEUED and stage.job(job).attempt == 1
+    a.leave()
+    stage.restart()
+    stage.pause(job)
+    stage.resume(job)
+    assert stage.state(job) is State.QUEUED

@@ -9,7 +9,7 @@ from farm.stage import BROKEN, LATE, WRONG, Stage, terms
 
 from ffrtmp.farm import events as ev
 from ffrtmp.farm.endings import backoff_s
-from ffrtmp.farm.job import State
+from ffrtmp.farm.job import Failure, Reason, State
 from ffrtmp.farm.rules import Rules
 
 
@@ -129,3 +129,37 @@ def test_a_job_that_is_due_does_not_wait_for_those_that_wait_longer():
     assert waits[first] < 6.0 and waits[third] < 6.0 and 9.0 < waits[second] < 11.0
     stage.pass_s(6)
     assert [stage.state(job) for job in (first, second, third)] == [State.RUNNING, State.RETRYING, State.RUNNING]
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_a_final_failure_is_the_end_of_its_job_and_only_one_for_lack_of_time_is_called_timed_out(reason):
+    stage = Stage()
+    a = stage.node("a")
+    job = stage.submit()
+    a.fail(job, Failure(reason, False, "it went wrong"))
+    assert stage.state(job) is (State.TIMED_OUT if reason is Reason.TIMEOUT else State.FAILED)
+
+
+def test_a_time_out_that_another_try_may_mend_ends_as_a_failure():
+    stage = Stage()
+    a = stage.node("a")
+    job = stage.submit(terms(max_retries=0))
+    a.fail(job, replace(LATE, transient=True))
+    assert stage.state(job) is State.FAILED
+
+
+def test_p8_a_bound_of_losses_that_was_lowered_meanwhile_holds_from_the_next_one_on():
+    stage = Stage(poison_losses=9)
+    stage.look = lambda: None  # it holds every job against the bound that is in force
+    a = stage.node("a")
+    job = stage.submit()
+    for _ in range(3):
+        a.end(job, "node_lost")
+    stage.rules = replace(stage.rules, poison_losses=2)
+    stage.restart()
+    a.hello()
+    a.end(job, "node_lost")
+    assert stage.state(job) is State.FAILED
+    failure = stage.ended[job].failure
+    assert failure is not None and not failure.transient
+    assert failure.line == "was running on 4 nodes when they were lost"

@@ -102,6 +102,29 @@ def test_a_node_that_speaks_again_while_the_master_doubts_itself_is_not_lost():
     assert contact(stage) == {"a", "b", "c"}
 
 
+def test_a_node_that_is_back_over_another_connection_is_not_lost_while_the_old_one_is_asked_for_a_sign():
+    stage = Stage(lost_after_s=15.0, sign_s=2.0)
+    a = stage.node("a")
+    job = stage.submit()
+    a.leave()
+    stage.pass_s(14.5)
+    a.back()
+    stage.pass_s(5)
+    assert a.session, "nobody gave a sign on the old connection"
+    assert stage.path(job) == ["queued", "assigned", "running"]
+    assert not any(row.kind == "doubted" for row in stage.records), "it was heard before its time was over"
+
+
+def test_a_node_is_lost_also_while_another_one_waits_for_its_address():
+    stage = Stage(lost_after_s=15.0)
+    a, b = stage.node("a"), stage.node("b", hello=False)
+    a.leave()
+    stage.pass_s(14.5)
+    stage.turn(b.hello_event(address=a.address))
+    stage.pass_s(1)
+    assert contact(stage) == {"b"} - {"a"} or "a" not in contact(stage)
+
+
 def test_the_time_of_doubt_does_not_run_while_the_master_is_deaf():
     stage = Stage(lost_after_s=15.0, self_doubt_s=10.0)
     hosts = [stage.node(name) for name in "abc"]
@@ -248,11 +271,12 @@ def test_a_failed_job_is_tried_again_as_soon_as_without_the_restart():
 
 
 @pytest.mark.parametrize(
-    ("nodes", "silent", "doubts"), [(5, 3, True), (5, 2, False), (4, 2, False), (4, 3, True), (2, 2, False)]
+    ("nodes", "silent", "doubts"),
+    [(5, 3, True), (5, 2, False), (4, 2, False), (4, 3, True), (2, 2, False), (7, 3, False)],
 )
 def test_the_master_doubts_itself_where_more_than_half_of_three_or_more_nodes_are_silent(nodes, silent, doubts):
     stage = Stage(lost_after_s=15.0, self_doubt_s=10.0)
-    hosts = [stage.node("abcde"[number]) for number in range(nodes)]
+    hosts = [stage.node("abcdefg"[number]) for number in range(nodes)]
     stage.pass_s(2)
     for host in hosts[:silent]:
         host.leave()

@@ -8,7 +8,7 @@ import pytest
 from farm.stage import BROKEN, Stage, terms
 
 from ffrtmp.farm import events as ev
-from ffrtmp.farm.job import IllegalTransition, Priority, State
+from ffrtmp.farm.job import IllegalTransition, Priority, State, check
 
 
 def tables(stage: Stage) -> list[dict]:
@@ -139,3 +139,33 @@ def test_p12_jobs_with_the_same_terms_share_them_in_memory():
     assert stage.job(first).terms is stage.job(second).terms is not stage.job(other).terms
     stage.restart()
     assert stage.job(first).terms is stage.job(second).terms
+
+
+def test_an_event_that_raises_is_undone_alone_also_after_very_many_writes_of_its_turn():
+    stage = Stage()
+    a = stage.node("a")
+    job = stage.submit()
+    stage.farm.apply(ev.Submit(1, tuple(stage.new() for _ in range(300))), stage.now_s)
+    broken = replace(a.beat_event(), reports=(a.local(job).report(), None))
+    with pytest.raises(AttributeError):
+        stage.farm.apply(broken, stage.now_s)
+    assert len(stage.world.jobs) == 301
+    stage.farm.undo_turn()
+    assert set(stage.world.jobs) == {job}
+
+
+def test_p12_terms_that_are_shared_are_forgotten_when_they_are_very_many():
+    stage = Stage()
+    for number in range(10_001):
+        stage.world.interned(terms(max_retries=number))
+    assert len(stage.world.terms) < 10_000
+
+
+def test_p10_an_edge_that_is_refused_is_told_in_words():
+    for before, after, said in (
+        (None, State.FAILED, "None -> failed"),
+        (State.COMPLETED, State.QUEUED, "completed -> queued"),
+    ):
+        with pytest.raises(IllegalTransition) as caught:
+            check(before, after)
+        assert str(caught.value) == said

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from farm.stage import BROKEN, GIB, ROOM, Stage, terms
+from farm.stage import BROKEN, GIB, ROOM, Host, Stage, terms
 
 from ffrtmp.farm import events as ev
 from ffrtmp.farm.job import OnDisconnect, Priority, Queue, Requirements, State
@@ -324,3 +324,39 @@ def test_a_node_that_says_nothing_of_itself_offers_nothing():
     assert never(one, frozenset(), need) is None
     for lack in ("cpu_milli", "memory_bytes", "scratch_bytes"):
         assert never(one, frozenset(), replace(need, **{lack: 1})), lack
+
+
+def test_why_says_of_what_is_free_also_the_fraction():
+    stage = Stage()
+    stage.node("a", replace(ROOM, cpu_milli=4500, memory_bytes=8 * GIB, scratch_bytes=100 * GIB))
+    stage.submit(terms(1000, memory_bytes=int(2.5 * GIB)))
+    for asked, said in (
+        ({"cpu": 3750}, "3.5 of 4.5 cores are free, 3.75 are needed"),
+        ({"memory_bytes": int(6.5 * GIB)}, "5.5 GiB of memory are free, 6.5 are needed"),
+    ):
+        told = why(stage.world, stage.submit(terms(**asked)))
+        assert told is not None and told.nodes == {"a": said}
+    need = replace(terms().requirements, cpu_milli=0, memory_bytes=3 * GIB // 2, scratch_bytes=0)
+    bare = replace(ROOM, memory_bytes=GIB // 2, scratch_bytes=GIB // 2)
+    assert never(bare, frozenset(), need) == "0.5 GiB of memory are free, 1.5 are needed"
+    need = replace(need, memory_bytes=0, scratch_bytes=3 * GIB // 2)
+    assert never(bare, frozenset(), need) == "0.5 GiB of scratch space are free, 1.5 are needed"
+
+
+def test_a_reason_that_six_nodes_share_names_five_and_says_that_there_is_one_more():
+    stage = Stage()
+    for name in "abcdef":
+        stage.node(name)
+    rare = terms(labels=frozenset({"rare"})).requirements
+    assert could_ever(stage.world, rare) == "a, b, c, d, e and 1 more: it has no label rare"
+
+
+def test_why_says_of_very_many_nodes_that_were_all_heard_that_none_could_run_a_job():
+    stage = Stage()
+    stage.look = lambda: None  # it takes long with so many, and others look
+    names = [f"n{number}" for number in range(257)]
+    stage.turn(*(ev.AddNode(number, name, f"key-{name}") for number, name in enumerate(names, 1)))
+    hosts = [Host(stage, name, ROOM, f"10.1.0.{number}") for number, name in enumerate(names)]
+    stage.turn(*(host.hello_event() for host in hosts))
+    job = stage.submit(terms(labels=frozenset({"rare"})))
+    assert stage.why(job).startswith("it waits because no known node could run it")
