@@ -13,14 +13,15 @@ from whole.scene import kinds, short
 
 from daemons import Farm, until
 
-STALL_S = 10.0  # five times what makes a silent node lost here
+STALL_S = 10.0
+LOST_AFTER = "5s"  # of silence; an agent that hears nothing for as long says Hello over a new connection
 AGENTS = ("a", "b")
 
 
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
-    """Two agents, which are lost after two seconds of silence."""
-    with Farm(tmp_path_factory.mktemp("farm")) as farm:
+    """Two agents, which are lost after half as long as the master stands still."""
+    with Farm(tmp_path_factory.mktemp("farm"), lost_after=LOST_AFTER) as farm:
         farm.start_master()
         for name in AGENTS:
             farm.start_agent(name)

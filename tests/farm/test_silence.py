@@ -112,17 +112,16 @@ def test_a_node_that_is_back_over_another_connection_is_not_lost_while_the_old_o
     stage.pass_s(5)
     assert a.session, "nobody gave a sign on the old connection"
     assert stage.path(job) == ["queued", "assigned", "running"]
-    assert not any(row.kind == "doubted" for row in stage.records), "it was heard before its time was over"
 
 
 def test_a_node_is_lost_also_while_another_one_waits_for_its_address():
     stage = Stage(lost_after_s=15.0)
-    a, b = stage.node("a"), stage.node("b", hello=False)
+    a = stage.node("a")
     a.leave()
     stage.pass_s(14.5)
-    stage.turn(b.hello_event(address=a.address))
+    stage.node("b", address=a.address)
     stage.pass_s(1)
-    assert contact(stage) == {"b"} - {"a"} or "a" not in contact(stage)
+    assert "a" not in contact(stage)
 
 
 def test_the_time_of_doubt_does_not_run_while_the_master_is_deaf():

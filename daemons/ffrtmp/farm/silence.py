@@ -1,8 +1,9 @@
 """Who has fallen silent, and whether that is the node's doing or the master's own.
 
-To call a node lost is a guess that costs work, so the master doubts itself first, in three ways:
+To call a node lost is a guess that costs work, so the master doubts itself first, in four ways:
 
 * silence counts only while the master was listening (`World.listening_s`);
+* a node that says Hello over a new connection is not silent, though it has to wait until the old one has given no sign;
 * when most nodes fall silent together, it is given `self_doubt_s` more;
 * after a start of the master nobody is called lost before `reconnect_grace_s` is over. Contacts are not stored: until then
   a node that was lost and one that has merely not come back yet look alike.
@@ -42,6 +43,9 @@ def _unheard(world: World, there: list[str]) -> list[str]:
 
 def _silent(world: World, name: str) -> bool:
     """Whether a node has been silent for longer than it may. A live job there shortens that for the whole node."""
+    newcomer = world.newcomers.get(name)
+    if newcomer is not None and newcomer.hello.node == name:
+        return False
     contact = world.contacts[name]
     rules = world.rules
     live = any(a.live and not a.given_up for a in world.attempts_on(name))
