@@ -47,7 +47,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "plots of ends": ("plot publishing", "plot publishing", "plot between", "plot handed out", "plot planned end"),
     "plots of holds": ("plot paused", "plot paused", "plot comes back", "plot crowded"),
     "plots of losses": ("plot comes back", "plot comes back", "plot publishing", "plot paused"),
-    "plots of leases": ("plot lease", "plot lease"),
+    "plots of leases": ("plot lease", "plot lease", "plot target", "plot target"),
     "plots of backups": ("plot put back", "plot put back", "plot twice adopted", "plot twice adopted"),
     "master's copies": ("copy master", "revert master"),
 }

@@ -354,6 +354,23 @@ def _planned_end(world: World, chance: random.Random) -> Plot:
     _ask(world, chance.choice(ORDERS), row.job)
 
 
+def _target(world: World, chance: random.Random) -> Plot:
+    """A node is lost with a live job's lease on its target; the next attempt asks for that, or ends, before it is over."""
+    world.users.submit(chance, "live")
+    row = yield Until(("running",))
+    host = _host(world, row) if row is not None else None
+    if row is None or host is None:
+        return
+    lease_of_target(world, host, row.job)
+    yield Until(("granted",), row.job, 5.0)
+    _away(world, host, "part", chance.uniform(8.0, 20.0))
+    second = yield Until(("running",), row.job, 15.0)
+    other = _host(world, second) if second is not None else None
+    if second is not None and other is not None:
+        lease_of_target(world, other, row.job)
+        _end(world, second, chance.choice(("wrong", "completed", "continue")))
+
+
 def _between(world: World, chance: random.Random) -> Plot:
     """A user has a word while a job waits for its next try."""
     world.users.submit(chance)
@@ -565,6 +582,7 @@ PLOTS: dict[str, Callable[[World, random.Random], Plot]] = {
     "plot handed out": _handed_out,
     "plot early": _early,
     "plot planned end": _planned_end,
+    "plot target": _target,
     "plot between": _between,
     "plot waiting": _waiting,
     "plot crowded": _crowded,
