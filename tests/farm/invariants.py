@@ -170,6 +170,7 @@ def derived(world: World) -> None:
     assert set(fresh.resuming) == set(world.resuming)
     assert set(fresh.there) == set(world.there) == {n for n in world.contacts if world.in_contact(n) is not None}
     assert set(fresh.held_off) == set(world.held_off)
+    assert all(world.contacts[name].heard_s >= world.quietest_s for name in world.there), "its silence is not noticed"
     assert {lane: fresh.lanes.waiting(lane) for lane in fresh.lanes} == {
         lane: world.lanes.waiting(lane) for lane in world.lanes
     }

@@ -192,7 +192,7 @@ def test_times_that_nobody_can_set_are_those_of_the_design():
     assert (rules.sign_s, rules.resend_s, rules.starved_every_s) == (2.0, 1.0, 5.0)
     assert (rules.hold_s, rules.hold_most_s) == (5.0, 60.0)
     assert (rules.grant_margin_s, rules.lease_stop_s, rules.lease_margin_s) == (5.0, 3.0, 2.0)
-    assert rules.handouts_per_turn == 1000
+    assert rules.handouts_per_turn == 250
 
 
 def test_a_submission_is_warned_of_the_jobs_that_no_node_could_run_and_of_no_other():

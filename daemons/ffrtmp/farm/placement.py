@@ -28,6 +28,9 @@ from .world import NOTHING, Reservation, Usage, World, lane_of
 GIB = 1 << 30
 NOT_HEARD = "it was not heard yet since the master started"
 REASONS_TOLD = 5
+Room = tuple[
+    int, int, str
+]  # of a node: used less offered, of cores and of memory, and its name; the smaller has more room
 
 
 def never(capacity: Capacity, labels: frozenset[str], need: Requirements) -> str | None:
@@ -138,6 +141,7 @@ def _pass(world: World, most: int) -> int:
     """Give the heads of lanes to nodes in the order of rank. What becomes possible meanwhile is for the next pass."""
     candidates = _candidates(world)
     heads = _heads(world, candidates)
+    rooms: dict[LaneKey, list[Room]] = {}
     world.dirty_all = False
     world.dirty_lanes.clear()
     world.dirty_nodes.clear()
@@ -149,7 +153,9 @@ def _pass(world: World, most: int) -> int:
             break
         _rank, lane, number = heapq.heappop(heads)
         job = world.jobs[number]
-        node = _roomiest(world, job, candidates[lane])
+        if lane not in rooms:
+            rooms[lane] = _rooms(world, job.terms.requirements, candidates[lane])
+        node = _roomiest(world, job, rooms[lane])
         if node is None:
             continue
         handout.hand_out(world, job, node)
@@ -214,18 +220,41 @@ def _push(world: World, heads: list[tuple[Rank, LaneKey, int]], lane: LaneKey) -
         heapq.heappush(heads, (rank(world.jobs[number], world.now_s, world.rules), lane, number))
 
 
-def _roomiest(world: World, job: Job, nodes: list[Node]) -> Node | None:
-    """The fitting node with the most free cores, then memory; names decide a tie, so that runs repeat."""
-    need = job.terms.requirements
-    fitting: list[tuple[int, int, str]] = []
-    for node in nodes:
-        usage = world.usage.get(node.name, NOTHING)
+def _rooms(world: World, need: Requirements, nodes: list[Node]) -> list[Room]:
+    """The nodes that fit, as a heap."""
+    rooms = [
+        _room(world, node)
+        for node in nodes
         # The cheap test first: on a busy farm it decides nearly always.
-        if _short(node.capacity, usage, need) or never(node.capacity, node.labels, need) or _reserved(world, job, node):
-            continue
-        used = usage.cpu_milli - node.capacity.cpu_milli, usage.memory_bytes - node.capacity.memory_bytes
-        fitting.append((*used, node.name))
-    return world.nodes[min(fitting)[-1]] if fitting else None
+        if not _short(node.capacity, world.usage.get(node.name, NOTHING), need)
+        and not never(node.capacity, node.labels, need)
+    ]
+    heapq.heapify(rooms)
+    return rooms
+
+
+def _room(world: World, node: Node) -> Room:
+    usage = world.usage.get(node.name, NOTHING)
+    return usage.cpu_milli - node.capacity.cpu_milli, usage.memory_bytes - node.capacity.memory_bytes, node.name
+
+
+def _roomiest(world: World, job: Job, rooms: list[Room]) -> Node | None:
+    """The fitting node with the most free cores, then memory; names decide a tie, so that runs repeat.
+
+    `rooms` is what `_rooms` found earlier in this pass, in which room only becomes less and a reservation stays: so what
+    fits no more is forgotten, and what has less room than it had sinks to where it belongs.
+    """
+    need = job.terms.requirements
+    while rooms:
+        node = world.nodes[rooms[0][-1]]
+        room = _room(world, node)
+        if _short(node.capacity, world.usage.get(node.name, NOTHING), need) or _reserved(world, job, node):
+            heapq.heappop(rooms)
+        elif room != rooms[0]:
+            heapq.heapreplace(rooms, room)
+        else:
+            return node
+    return None
 
 
 def _relieve(world: World) -> None:

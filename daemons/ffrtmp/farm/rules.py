@@ -32,5 +32,5 @@ class Rules:
     poison_losses: int = 3
     waiting_max: int = 1_000_000
     lanes_max: int = 256
-    handouts_per_turn: int = 1000
+    handouts_per_turn: int = 250  # each is read from the store and sent, while everybody waits
     starved_every_s: float = 5.0  # how often jobs are looked for that have waited longer than reserve_after_s

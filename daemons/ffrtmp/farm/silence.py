@@ -20,8 +20,11 @@ from .world import World
 def look(world: World) -> None:
     """Call lost who has been silent for too long."""
     world.looked()
+    if not _anyone_may_be(world):
+        return
     there = list(world.there)
-    silent = [n for n in _unheard(world, there) if _silent(world, n)]
+    silent = [n for n in there if _silent(world, n)]
+    world.quietest_s = min((world.contacts[n].heard_s for n in there), default=world.listening_s)
     if not silent:
         return
     doubtful = len(there) >= 3 and 2 * sum(_quiet(world, n) for n in there) > len(there)
@@ -34,11 +37,11 @@ def look(world: World) -> None:
             world.contacts.put(name, replace(contact, suspected_s=world.listening_s))
 
 
-def _unheard(world: World, there: list[str]) -> list[str]:
-    """Who has not been heard for as long as the most watched may be silent; this is gone through at each look."""
-    rules, contacts, listening_s = world.rules, world.contacts, world.listening_s
+def _anyone_may_be(world: World) -> bool:
+    """Whether somebody may have been silent for as long as the most watched may be: nearly always none, and none is looked at."""
+    rules = world.rules
     shortest_s = min(rules.lost_after_live_s, rules.lost_after_s, rules.away_after_s)
-    return [name for name in there if listening_s - contacts[name].heard_s > shortest_s]
+    return world.listening_s - world.quietest_s > shortest_s
 
 
 def _silent(world: World, name: str) -> bool:

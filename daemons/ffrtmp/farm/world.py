@@ -98,6 +98,7 @@ class World:
         self.by_uuid: dict[str, int] = {}
         self.unsettled: dict[AttemptId, None] = {}  # the node may not have, or not do, what is wanted there
         self.there: dict[str, None] = {}  # nodes in contact
+        self.quietest_s = now_s  # on the listening clock: nobody in contact was last heard before
         self.held_off: dict[str, None] = {}  # nodes that get no work for a while
         self.dirty_nodes: set[str] = set()
         self.dirty_lanes: set[LaneKey] = set()
@@ -225,8 +226,15 @@ class World:
             old and new and (old.lost, old.away, old.hold_until_s) != (new.lost, new.away, new.hold_until_s)
         ):
             self.dirty_nodes.add(name)
-        _keep(self.there, name, new is not None and not new.lost)
-        _keep(self.held_off, name, new is not None and new.hold_until_s > 0.0)
+        if new is not None and not new.lost:
+            self.there[name] = None
+            self.quietest_s = min(self.quietest_s, new.heard_s)
+        else:
+            self.there.pop(name, None)
+        if new is not None and new.hold_until_s > 0.0:
+            self.held_off[name] = None
+        else:
+            self.held_off.pop(name, None)
         if new is not None and (old is None or new.beats is not old.beats):
             self.unsettled.update((key, None) for key, beat in new.beats.items() if beat.stage == "paused")
 
@@ -397,13 +405,6 @@ class World:
         """Nothing of the attempt is left."""
         self.attempts.put(attempt.id, None)
         self.effects.append(AttemptOver(attempt.id, how, failure))
-
-
-def _keep(index: dict[str, None], name: str, wanted: bool) -> None:
-    if wanted:
-        index[name] = None
-    else:
-        index.pop(name, None)
 
 
 def lane_of(job: Job | None) -> LaneKey | None:
