@@ -28,7 +28,6 @@ from .hub import Hub
 from .live import LiveFarm
 from .manners import is_address
 from .refusal import Refusal
-from .root_names import RootNames
 from .rows import AuditRow, TicketRow
 from .store.backup import logs_beside
 from .store.reader import Reader
@@ -77,7 +76,7 @@ class Desk:
             log.warning("no job is taken: %s" if full else "jobs are taken again%s", full, extra=Event.DISK_GUARD.field)
         if full:
             raise Refusal(503, full, hint="make room where the database is, or wait for old jobs to be retired")
-        asked = Asked(tuple(jobs), caller.label, idempotency, RootNames.of(self.live.roots()))
+        asked = Asked(tuple(jobs), caller.label, idempotency, self.live.names())
         return await self._ask(lambda n: Input(ev.Submit(n, tuple(job.new for job in jobs)), asked=asked))
 
     async def request(self, make: Callable[[int], ev.UserEvent], caller: Caller) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import UserDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -18,6 +19,7 @@ from ffrtmp.spec import Progress
 
 from .api.backend import LiveNode, LiveQueue
 from .paths import Roots
+from .root_names import RootNames
 
 _WHOLE_LOGS_KEPT = 10_000
 
@@ -42,6 +44,38 @@ class News:
         return Told(self.facts or known.facts, self.capacity or known.capacity)
 
 
+class Announced(UserDict[str, Told]):
+    """What each node says of itself. The names of the roots are put together when they are asked for and have changed."""
+
+    _names: RootNames | None = None
+
+    def __setitem__(self, node: str, told: Told) -> None:
+        before = self.data.get(node)
+        if before is None or _storages(before) != _storages(told):
+            self._names = None
+        super().__setitem__(node, told)
+
+    def __delitem__(self, node: str) -> None:
+        self._names = None
+        super().__delitem__(node)
+
+    @property
+    def roots(self) -> Roots:
+        """The media roots that each node announced, or had announced when it was last heard."""
+        return {node: told.capacity.roots for node, told in self.data.items()}
+
+    @property
+    def names(self) -> RootNames:
+        """What the names of media roots mean now."""
+        if self._names is None:
+            self._names = RootNames.of(self.roots)
+        return self._names
+
+
+def _storages(told: Told) -> list[tuple[str, str]]:
+    return [(root.identity, root.name) for root in told.capacity.roots]
+
+
 @dataclass(slots=True)
 class Pulse:
     """What a node said in its last heartbeat."""
@@ -55,7 +89,7 @@ class LiveFarm:
     """Implements the API's `Live`. `told` is kept up by the turns, `pulse` and `seen` by the switchboard."""
 
     farm: Farm
-    told: dict[str, Told] = field(default_factory=dict)
+    told: Announced = field(default_factory=Announced)
     pulse: dict[str, Pulse] = field(default_factory=dict)
     seen: dict[int, tuple[int, Progress]] = field(default_factory=dict)  # job -> (attempt, progress)
     whole_logs: dict[tuple[int, int], None] = field(default_factory=dict)  # (job, attempt), the newest
@@ -63,9 +97,10 @@ class LiveFarm:
     def keep_nodes(self, names: Iterable[str]) -> None:
         """These are all nodes that there are: forget what others have said."""
         kept = set(names)
-        for table in (self.told, self.pulse):
-            for name in [name for name in table if name not in kept]:
-                del table[name]
+        for name in [name for name in self.told if name not in kept]:
+            del self.told[name]
+        for name in [name for name in self.pulse if name not in kept]:
+            del self.pulse[name]
 
     def progress(self, job: int) -> Progress | None:
         """The last progress heard of a job's current attempt."""
@@ -86,9 +121,15 @@ class LiveFarm:
             return "publishing"
         return beat.phase.value if beat is not None else ""
 
-    def nodes(self) -> Sequence[LiveNode]:
-        """All nodes by name."""
-        return [self._node(node) for node in sorted(self.farm.world.nodes.rows(), key=lambda n: n.name)]
+    def nodes(self, after: str, limit: int) -> Sequence[LiveNode]:
+        """The first `limit` nodes by name whose names come after `after`."""
+        nodes = self.farm.world.nodes
+        return [self._node(nodes[name]) for name in sorted(name for name in nodes if name > after)[:limit]]
+
+    def node(self, name: str) -> LiveNode | None:
+        """One node, or None."""
+        node = self.farm.world.nodes.get(name)
+        return None if node is None else self._node(node)
 
     def _node(self, node: Node) -> LiveNode:
         world = self.farm.world
@@ -121,7 +162,11 @@ class LiveFarm:
 
     def roots(self) -> Roots:
         """The media roots that each node announced, or had announced when it was last heard."""
-        return {node: told.capacity.roots for node, told in self.told.items()}
+        return self.told.roots
+
+    def names(self) -> RootNames:
+        """What the names of media roots mean now."""
+        return self.told.names
 
     def queues(self) -> Sequence[LiveQueue]:
         """All three queues. What runs is counted by attempts that are there and not given up."""

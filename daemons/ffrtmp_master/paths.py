@@ -108,11 +108,11 @@ def no_roots(roots: Roots) -> Refusal:
 def writable(roots: Roots) -> dict[str, Meaning]:
     """The roots that may be written, by identity, each by the first node that announces it."""
     found: dict[str, Meaning] = {}
-    for node, announced in sorted(roots.items()):
+    for node, announced in roots.items():
         for root in announced:
-            if root.writable:
-                found.setdefault(root.identity, Meaning(node, root, ""))
-    return found
+            if root.writable and (root.identity not in found or node < found[root.identity].node):
+                found[root.identity] = Meaning(node, root, "")
+    return dict(sorted(found.items(), key=lambda item: (item[1].node, item[1].root.name)))
 
 
 def _check_text(text: str, what: str) -> None:

@@ -31,7 +31,7 @@ from ffrtmp.spec import Fingerprint, JobSpec, Results
 
 from .api import replies
 from .api.backend import Idempotency, Outcome
-from .live import News, Told
+from .live import Announced, News, Told
 from .root_names import RootNames
 from .rows import AttemptResult, AuditRow, NewSpec, StoreBroken, TicketRow, TurnRows
 from .submit import PreparedJob, complete, output_key
@@ -86,7 +86,7 @@ class Turns:
         """`turn` is the number of the last committed one."""
         self.farm = farm
         self.committed = turn
-        self.told: dict[str, Told] = {}  # node -> what it says of itself, as it is committed
+        self.told = Announced()  # as it is committed
         self._said: dict[bytes, News] = {}  # connection -> the words of a Hello that is not answered yet
 
     def decide(

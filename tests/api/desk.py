@@ -33,7 +33,6 @@ from ffrtmp_master.api.server import Server
 from ffrtmp_master.api.watch import Watchers
 from ffrtmp_master.live import LiveFarm, Told
 from ffrtmp_master.refusal import Refusal
-from ffrtmp_master.root_names import RootNames
 from ffrtmp_master.rows import AuditRow, StoreRefused
 from ffrtmp_master.store import Store
 from ffrtmp_master.submit import PreparedJob
@@ -130,7 +129,7 @@ class Desk:
             await ready
         self._request += 1
         event = ev.Submit(self._request, tuple(each.new for each in jobs))
-        self.turn(Input(event, asked=Asked(tuple(jobs), caller.label, idempotency, RootNames.of(self.live.roots()))))
+        self.turn(Input(event, asked=Asked(tuple(jobs), caller.label, idempotency, self.live.names())))
         return self.outcomes[self._request]
 
     async def request(self, make: Callable[[int], ev.UserEvent], caller: Caller) -> Answer:

@@ -21,6 +21,7 @@ from ffrtmp.farm.why import Why
 from ffrtmp.spec import Progress, Recipe
 
 from ..paths import Roots
+from ..root_names import RootNames
 from ..rows import AuditRow
 from ..store.reader import Reader
 from ..submit import PreparedJob
@@ -84,12 +85,20 @@ class Live(Protocol):
         """What a running job is doing, as its node last said: encoding, verifying, publishing; empty where unknown."""
         ...
 
-    def nodes(self) -> Sequence[LiveNode]:
-        """All nodes, in contact or not, by name."""
+    def nodes(self, after: str, limit: int) -> Sequence[LiveNode]:
+        """At most `limit` nodes, in contact or not, by name: those whose names come after `after`."""
+        ...
+
+    def node(self, name: str) -> LiveNode | None:
+        """One node, in contact or not; None where there is none of that name."""
         ...
 
     def roots(self) -> Roots:
         """The media roots that each node announced, whether it is in contact or not."""
+        ...
+
+    def names(self) -> RootNames:
+        """What the names of these roots mean now."""
         ...
 
     def queues(self) -> Sequence[LiveQueue]:

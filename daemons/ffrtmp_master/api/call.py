@@ -86,7 +86,7 @@ class Call:
     def names(self) -> RootNames:
         """The names of media roots, as they are when they are first asked for: one call tells all its paths alike."""
         if self._names is None:
-            self._names = RootNames.of(self.backend.live.roots())
+            self._names = self.backend.live.names()
         return self._names
 
     @property

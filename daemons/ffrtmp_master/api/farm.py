@@ -55,10 +55,11 @@ async def _set_queue(call: Call, *, paused: bool) -> Reply:
 
 async def list_nodes(call: Call) -> Reply:
     """A page of nodes, by name."""
-    after, limit = call.query.get("after", ""), call.limit()
-    nodes = [each for each in sorted(call.backend.live.nodes(), key=_name) if _name(each) > after]
-    more, nodes = len(nodes) > limit, nodes[:limit]
-    return Reply(api.Page(items=tuple(views.node_view(each) for each in nodes), next=_name(nodes[-1]) if more else ""))
+    limit = call.limit()
+    found = call.backend.live.nodes(call.query.get("after", ""), limit + 1)
+    more, nodes = len(found) > limit, found[:limit]
+    following = nodes[-1].node.name if more else ""
+    return Reply(api.Page(items=tuple(views.node_view(each) for each in nodes), next=following))
 
 
 async def one_node(call: Call) -> Reply:
@@ -112,15 +113,11 @@ async def remove_node(call: Call) -> Reply:
     return done(await call.backend.request(lambda request: events.RemoveNode(request, node, force), call.caller))
 
 
-def _name(node: LiveNode) -> str:
-    return node.node.name
-
-
 def _find_node(call: Call) -> LiveNode:
     name = call.param("node")
-    for each in call.backend.live.nodes():
-        if _name(each) == name:
-            return each
+    found = call.backend.live.node(name)
+    if found is not None:
+        return found
     raise Refusal(404, f'there is no node "{name[:80]}"', hint="`ffrtmpctl nodes list` shows them")
 
 

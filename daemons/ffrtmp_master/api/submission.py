@@ -21,7 +21,7 @@ from ..submit import Known, PreparedJob, prepare
 from .backend import Idempotency
 from .call import Call, Reply, decode
 
-PREPARED_AT_ONCE = 100  # the loop is shared: a batch lets others in between
+PREPARES_S = 0.005  # the loop is shared: a batch lets others in between
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")
 
 
@@ -113,14 +113,16 @@ def _submissions(call: Call) -> Sequence[Submission]:
 
 
 async def _prepare_all(submissions: Sequence[Submission], call: Call) -> list[PreparedJob]:
-    known, jobs = known_now(call), []
+    known, jobs, loop = known_now(call), [], asyncio.get_running_loop()
+    until_s = loop.time() + PREPARES_S
     for number, submission in enumerate(submissions, 1):
         try:
             jobs.append(prepare(submission, known))
         except Refusal as refusal:
             raise refusal.of(f"job {number} of {len(submissions)}") if len(submissions) > 1 else refusal from None
-        if number % PREPARED_AT_ONCE == 0:
+        if loop.time() >= until_s:
             await asyncio.sleep(0)
+            until_s = loop.time() + PREPARES_S
     return jobs
 
 
