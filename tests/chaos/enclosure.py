@@ -20,33 +20,40 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 NAMESPACES = ("--mount", "--pid", "--net", "--ipc", "--fork", "--kill-child", "--mount-proc")
+AS_ROOT_INSIDE = ("--user", "--map-root-user", *NAMESPACES)  # where one is not root, or root may do nothing of this
 INSIDE = "FFRTMP_CHAOS_INSIDE"
 HOME = Path("/run/farm")  # short: a Unix socket's path may have 107 bytes
 
 
-def lacking() -> str:
+def lacking(namespaces: tuple[str, ...]) -> str:
     """Why no such place can be had here; empty where it can."""
-    if os.geteuid() != 0:
-        return "make chaos must be run as root: it makes network namespaces, mounts and devices; try sudo make chaos"
     for program in ("unshare", "nsenter", "mount", "umount", "mkfs.ext4", "strace", "ffmpeg"):
         if shutil.which(program) is None:
             return f"make chaos needs the program {program}"
-    if not Path("/dev/net/tun").exists():
-        return "make chaos needs /dev/net/tun, which this machine does not have"
-    tried = subprocess.run(["unshare", *NAMESPACES, "true"], capture_output=True, text=True, check=False)
-    return f"make chaos needs namespaces, and none are to be had here: {tried.stderr}" if tried.returncode else ""
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        return "make chaos needs /dev/net/tun, which is not to be had here; as root it may be: sudo make chaos"
+    if why := _refused(namespaces):
+        return f"make chaos needs namespaces, and none are to be had here; as root they may be: sudo make chaos\n{why}"
+    return ""
+
+
+def _refused(namespaces: tuple[str, ...]) -> str:
+    """What the kernel says against such namespaces; empty where it gives them."""
+    tried = subprocess.run(["unshare", *namespaces, "true"], capture_output=True, text=True, check=False)
+    return tried.stderr if tried.returncode else ""
 
 
 def run_enclosed(work: Callable[[], int]) -> int:
     """Do the work in a place of its own and give its exit status; says what is lacking and gives 2 where there is none."""
     if os.environ.get(INSIDE):
         return _first_process(work)
-    if found := lacking():
+    namespaces = AS_ROOT_INSIDE if os.geteuid() or _refused(NAMESPACES) else NAMESPACES
+    if found := lacking(namespaces):
         print(found, file=sys.stderr)
         return 2
     again = [sys.executable, *sys.orig_argv[1:]]
     environment = {**os.environ, INSIDE: "1"}
-    inside = subprocess.Popen(["unshare", *NAMESPACES, *again], env=environment, preexec_fn=_end_with_parent)  # noqa: PLW1509  # no threads yet
+    inside = subprocess.Popen(["unshare", *namespaces, *again], env=environment, preexec_fn=_end_with_parent)  # noqa: PLW1509  # no threads yet
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: inside.kill())
     while True:

@@ -24,8 +24,8 @@ from chaos.site import AGENTS, CLOCKS, HOSTS, Site
 from daemons import Daemon, until
 
 HOUR_S = 3600
-HELD_S = (1.5, 4.0)  # a node is lost after 2 s here: most are felt, and some end before they are noticed
-RESTS_S = (0.3, 1.2)
+HELD_S = (1.5, 3.5)  # a node is lost after 2 s here: most are felt, and some end before they are noticed
+RESTS_S = (0.3, 0.8)
 
 Fault = Callable[[Site, random.Random], AbstractContextManager[str]]
 
@@ -270,11 +270,10 @@ class Nemesis:
     def rage(self, ends_s: float, say: Callable[[str], None]) -> None:
         """One fault after the other, each once, and then more until `ends_s` of the monotonic clock."""
         names = self._possible(say)
-        while True:
-            for name in self._chance.sample(names, len(names)):
-                if time.monotonic() >= ends_s and len(self.struck) == len(names):
-                    return
-                self._strike(name, say)
+        coming: list[str] = []
+        while names and (len(self.struck) < len(names) or time.monotonic() < ends_s):
+            coming = coming or self._chance.sample(names, len(names))
+            self._strike(coming.pop(), say)
 
     def _possible(self, say: Callable[[str], None]) -> list[str]:
         """What can be done on this machine; says what cannot."""

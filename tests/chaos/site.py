@@ -93,7 +93,7 @@ class Site(Farm):
         try:
             _mount("-o", "loop", self.image, disk)
         except subprocess.CalledProcessError as error:
-            self.no_ext4 = error.stderr.decode(errors="replace").strip()
+            self.no_ext4 = error.stderr.decode(errors="replace").partition("\n")[0]
             _tmpfs(disk, "96m")
 
     def break_masters_disk(self) -> None:
