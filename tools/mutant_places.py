@@ -3,7 +3,7 @@
 Left out are those that cannot change what the program does, where the text alone shows it:
 
 * annotations, and `frozen`, `slots` and `kw_only` of dataclasses, which bind those who write the code and not those who run it;
-* the decorator of a dataclass that adds no field to the dataclass it is made of: it inherits all that the decorator would make;
+* the decorator of a dataclass that has no field of its own: it inherits all that the decorator would make, or needs none of it;
 * `==` for `is` (and the other way round) beside None or a member of an enumeration: there is one object of each, and mypy
   lets nothing be compared with it that could be equal and another;
 * an order for `is` beside the least or the greatest member of an enumeration, where the two say the same;
@@ -179,7 +179,6 @@ def _decorators(tree: ast.Module) -> Iterator[Deaf]:
     for node in tree.body:
         if (
             isinstance(node, ast.ClassDef)
-            and node.bases
             and node.decorator_list
             and all(isinstance(inner, ast.Expr) for inner in node.body)
             and "dataclass" in ast.dump(node.decorator_list[0])

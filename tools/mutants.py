@@ -3,7 +3,7 @@
     make mutants                    # goes on where it was, for SECONDS=600, and reports
     make mutants SECONDS=0          # reports alone
     make mutants ARGS=--quick       # leaves out the stories of test_random.py, which take most of the time of a survivor
-    make mutants ARGS=--again       # tests once more, with all there is, what has survived
+    make mutants ARGS=--again       # tests once more, with all there is, what has survived and is not explained
 
 Each mutant (mutant_places.py says which there are) is one change of one place: a comparison turned round, a number one off, a
 condition denied. Tests run with it in a copy of the tree (mutant_tests.py), and a mutant that they pass with has *survived*:
@@ -36,6 +36,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import mutant_kinds
 from mutant_places import ROOT, Mutant, mutants
 
 WORK = ROOT / "build" / "mutants"
@@ -197,19 +198,33 @@ def run(todo: list[Mutant], known: Iterable[Result], results: Path, args: argpar
 
 def report(every: list[Mutant], known: dict[Key, Result]) -> None:
     """What is known of the mutants that there are now."""
-    found = [known[mutant.key] for mutant in every if mutant.key in known]
+    found = [known[mutant.key] | asdict(mutant) for mutant in every if mutant.key in known]
     outcomes = Counter(result["outcome"] for result in found)
-    for result in sorted(found, key=lambda one: (one["module"], one["line"])):
-        if result["outcome"] == "survived":
+    alive = [result for result in found if result["outcome"] == "survived"]
+    entries = mutant_kinds.known()
+    kinds = {id(result): entry.kind for result in alive for entry in entries if entry.is_of(result)}
+    for result in sorted(alive, key=lambda one: (one["module"], one["line"])):
+        if id(result) not in kinds:
             changed = [line for line in result["diff"].splitlines() if line[:1] in "+-"]
             print(f"{result['module']}:{result['line']} {result['operator'].partition('/')[2]}", *changed, sep="\n    ")
+    for kind, count in Counter(kinds.values()).most_common():
+        print(f"{count:4} mean the same: {kind}")
+    for entry in mutant_kinds.gone(entries):
+        print(f"no such text any more: {entry}")
+    for entry in entries:
+        if any(entry.is_of(result) for result in found if result["outcome"] == "killed"):
+            print(f"was noticed, and needs no explanation: {entry}")
     tested = outcomes["killed"] + outcomes["survived"]
-    alive = 100 * outcomes["survived"] / tested if tested else 0.0
     worlds = sum(result["outcome"] == "killed" and result["by"] in WORLDS for result in found)
     slow = sum(result["took_s"] for result in found)
     print(f"{len(every)} mutants, {len(found)} tested in {slow:.0f} s: {outcomes['killed']} killed", end="")
-    print(f" ({worlds} of them by worlds of the simulator), {outcomes['survived']} survived ({alive:.1f} %)", end="")
+    print(f" ({worlds} of them by worlds of the simulator), {_of(len(alive), tested)} survived", end="")
+    print(f", and {_of(len(alive) - len(kinds), tested)} of these are not explained", end="")
     print(f", {outcomes['incompetent']} no program" if outcomes["incompetent"] else "")
+
+
+def _of(count: int, total: int) -> str:
+    return f"{count} ({100 * count / max(1, total):.1f} %)"
 
 
 def main() -> int:
@@ -219,7 +234,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=1, help="of the order")
     parser.add_argument("--quick", action="store_true", help=f"without {STORIES}")
-    parser.add_argument("--again", action="store_true", help="test what has survived once more")
+    parser.add_argument("--again", action="store_true", help="test what has survived and is not explained once more")
     parser.add_argument("--only", default="", metavar="TEXT", help="only modules with this in their name")
     parser.add_argument("--tests-python", default=str(ROOT / ".venv" / "bin" / "python"), help="what runs the tests")
     args = parser.parse_args()
@@ -228,7 +243,9 @@ def main() -> int:
     results = WORK / "results.jsonl"
     known = _known(results)
     every = [mutant for mutant in mutants() if args.only in mutant.module]
-    survived = {key for key, result in known.items() if result["outcome"] == "survived"}
+    entries = mutant_kinds.known()
+    alive = {key: result for key, result in known.items() if result["outcome"] == "survived"}
+    survived = {key for key, result in alive.items() if not any(entry.is_of(result) for entry in entries)}
     todo = [one for one in every if one.key not in known or (args.again and one.key in survived)]
     random.Random(args.seed).shuffle(todo)
     if args.again:

@@ -13,6 +13,7 @@ HERE = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(HERE / "tools"))
 import check_locks  # noqa: E402
 import check_parity  # noqa: E402
+import mutant_kinds  # noqa: E402
 
 CODE = ("daemons", "ffrtmpctl", "tools", "bench")
 LONGEST_MODULE = 600
@@ -96,3 +97,9 @@ def test_every_link_between_pages_leads_somewhere():
             if "://" not in target and not (page.parent / target).exists():
                 broken.append(f"{page.relative_to(HERE)}: {target}")
     assert broken == []
+
+
+def test_every_mutant_that_is_explained_is_still_a_line_of_the_rules():
+    entries = mutant_kinds.known()
+    assert [str(entry) for entry in mutant_kinds.gone(entries)] == []
+    assert len({str(entry) for entry in entries}) == len(entries) > 0
