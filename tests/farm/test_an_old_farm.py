@@ -279,6 +279,38 @@ def a_copy_and_a_neighbour_are_refused(farm: Farm) -> None:
 
 
 @story
+def newcomers_say_again_what_they_want(farm: Farm) -> None:
+    a, b = farm.node(0), farm.node(1)
+    farm.again()
+    stage = farm.stage
+    for _ in range(2):
+        said = stage.turn(a.hello_event(connection=b"next", incarnation=9))
+        assert not any(isinstance(e, fx.SendSorry) for e in said)
+        stage.mail.clear()
+    effects = stage.turn(ev.Unreachable(a.connection))
+    assert any(isinstance(e, fx.SendWelcome) for e in effects)
+    a.connection, a.incarnation, a.session = b"next", 9, stage.world.contacts[a.name].session
+    stage.turn(ev.Goodbye(*b._at()))
+    for number in (3, 4):
+        said = stage.turn(b.hello_event(connection=b"%d" % number, incarnation=9, address=a.address))
+        assert not any(isinstance(e, fx.SendSorry) for e in said)
+        stage.mail.clear()
+    effects = stage.turn(b.hello_event(connection=b"5", incarnation=9))
+    assert any(isinstance(e, fx.SendWelcome) for e in effects), "nobody has its own address but itself"
+
+
+@story
+def a_silent_life_gives_way_to_the_next(farm: Farm) -> None:
+    a = farm.node(0)
+    farm.again()
+    farm.stage.turn(a.hello_event(connection=b"next", incarnation=9))
+    farm.stage.mail.clear()
+    farm.stage.now_s += farm.stage.rules.sign_s
+    effects = farm.stage.turn()
+    assert any(isinstance(e, fx.SendWelcome) for e in effects)
+
+
+@story
 def a_heartbeat_that_was_overtaken_misses_nothing(farm: Farm) -> None:
     a = farm.node(0)
     a.accepts = False

@@ -9,7 +9,7 @@ from farm.stage import BROKEN, ROOM, Host, Stage, terms
 
 from ffrtmp.farm import effects as fx
 from ffrtmp.farm import events as ev
-from ffrtmp.farm.job import Queue, State, Want
+from ffrtmp.farm.job import Phase, Queue, State, Want
 
 LIVE = terms(queue=Queue.LIVE, live=True)
 both_ways = pytest.mark.parametrize(("one", "other"), [("a", "b"), ("b", "a"), ("node-1", "node-2")])
@@ -80,6 +80,51 @@ def test_a_node_that_comes_back_is_told_at_once_what_is_wanted_of_its_attempts()
     stage.turn(ev.Goodbye(*a._at()))
     effects = stage.turn(a.hello_event(connection=b"a/2", incarnation=2))
     assert {e.want for e in effects if isinstance(e, fx.SendOrder)} == {Want.PAUSE, Want.STOP}
+
+
+@pytest.mark.parametrize("connection", [b"a/0", b"a/2"])
+def test_p9_a_message_of_a_session_counts_only_over_its_own_connection(connection):
+    stage = Stage()
+    a = stage.node("a")
+    effects = stage.turn(replace(a.beat_event(), connection=connection))
+    assert effects == [fx.SendNoSession(connection, a.session)]
+
+
+def test_an_attempt_that_is_given_up_when_it_comes_back_is_told_so_in_the_welcome():
+    stage = Stage()
+    a = stage.node("a")
+    job = stage.submit()
+    b = stage.node("b")
+    stage.lose(a)
+    b.progress(job, 50.0)
+    a.session = 0
+    (welcome,) = [e for e in stage.turn(a.hello_event()) if isinstance(e, fx.SendWelcome)]
+    assert [directive.action for directive in welcome.directives] == ["stop"]
+
+
+def test_an_attempt_that_ended_while_it_published_is_ahead_of_a_successor_that_encodes():
+    stage = Stage()
+    a = stage.node("a")
+    job = stage.submit()
+    b = stage.node("b")
+    stage.lose(a)
+    b.progress(job, 50.0)
+    local = a.local(job)
+    local.stage, local.phase = "ended", Phase.PUBLISHING
+    a.back()
+    assert stage.attempt(job).number == 1 and not b.has(job)
+
+
+def test_p6_a_held_attempt_that_has_ended_when_it_comes_back_is_not_taken_to_stand_still():
+    stage = Stage()
+    a = stage.node("a")
+    job = stage.submit()
+    stage.pause(job)
+    stage.lose(a)
+    a.local(job).stage = "ended"
+    a.session = 0
+    stage.turn(a.hello_event())
+    assert not stage.attempt(job).paused
 
 
 # ---- work as soon as a node is there -----------------------------------------------------------------------------
