@@ -160,6 +160,8 @@ def derived(world: World) -> None:
         fresh.attempts.restore(attempt.id, attempt)
     for job in world.jobs.rows():
         fresh.jobs.restore(job.number, job)
+    for node in world.nodes.rows():
+        fresh.nodes.restore(node.name, node)
     for name in world.contacts:
         fresh.contacts.restore(name, world.contacts[name])
     assert fresh.usage == world.usage
@@ -167,6 +169,7 @@ def derived(world: World) -> None:
     assert _sets(fresh.of_job) == _sets(world.of_job)
     assert fresh.by_identity == world.by_identity
     assert fresh.by_uuid == world.by_uuid
+    assert _sets(fresh.at_address) == _sets(world.at_address)
     assert set(fresh.resuming) == set(world.resuming)
     assert set(fresh.there) == set(world.there) == {n for n in world.contacts if world.in_contact(n) is not None}
     assert set(fresh.held_off) == set(world.held_off)

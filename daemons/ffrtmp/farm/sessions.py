@@ -94,9 +94,9 @@ def _admit_or_ask(world: World, event: Hello, rival: str | None) -> None:
 
 def _holder(world: World, event: Hello) -> str | None:
     """The other node in contact that has the newcomer's address."""
-    for node in world.nodes.rows():
-        if node.name != event.node and node.address == event.address and world.in_contact(node.name) is not None:
-            return node.name
+    for name in world.at_address.get(event.address, ()):
+        if name != event.node and world.in_contact(name) is not None:
+            return name
     return None
 
 

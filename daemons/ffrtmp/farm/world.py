@@ -22,7 +22,7 @@ from .job import Attempt, AttemptId, Failure, Grant, Job, Queue, State, Terms, W
 from .node import Contact, Node
 from .queue import LaneKey, Lanes
 from .rules import Rules
-from .table import K, Table, Undo
+from .table import K, Table, Undo, V
 
 TERMS_KEPT = 10_000
 DEAF_S = 1.0  # the shell looks several times a second: a longer gap means that it did not listen
@@ -97,6 +97,7 @@ class World:
         self.by_identity: dict[tuple[str, int], AttemptId] = {}
         self.by_uuid: dict[str, int] = {}
         self.unsettled: dict[AttemptId, None] = {}  # the node may not have, or not do, what is wanted there
+        self.at_address: dict[str, dict[str, None]] = {}  # the nodes whose records have it
         self.there: dict[str, None] = {}  # nodes in contact
         self.quietest_s = now_s  # on the listening clock: nobody in contact was last heard before
         self.held_off: dict[str, None] = {}  # nodes that get no work for a while
@@ -213,13 +214,17 @@ class World:
             self.sent_s.pop(key, None)
 
     @staticmethod
-    def _drop(index: dict[K, dict[AttemptId, None]], of: K, key: AttemptId) -> None:
+    def _drop(index: dict[K, dict[V, None]], of: K, key: V) -> None:
         index[of].pop(key, None)
         if not index[of]:
             del index[of]
 
-    def _node_written(self, name: str, _old: Node | None, _new: Node | None) -> None:
+    def _node_written(self, name: str, old: Node | None, new: Node | None) -> None:
         self.dirty_nodes.add(name)
+        if old is not None:
+            self._drop(self.at_address, old.address, name)
+        if new is not None:
+            self.at_address.setdefault(new.address, {})[name] = None
 
     def _contact_written(self, name: str, old: Contact | None, new: Contact | None) -> None:
         if (old is None) != (new is None) or (
