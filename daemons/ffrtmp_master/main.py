@@ -38,6 +38,7 @@ from .callers import Callers
 from .cycle import Clocks, Cycle
 from .desk import Desk
 from .doorway import Doorway
+from .garbage import Garbage, share_fairly
 from .hub import Hub
 from .live import LiveFarm, Told
 from .master import Master
@@ -92,6 +93,7 @@ def main(argv: list[str] | None = None) -> int:
 async def serve(settings: Source[MasterConfig], config: MasterConfig) -> int:
     """Open the store, listen, and make turns until SIGTERM or SIGINT."""
     notifier = Notifier(os.environ)
+    share_fairly()
     config.state_dir.mkdir(parents=True, exist_ok=True)
     clocks = Clocks(lambda: time.clock_gettime(time.CLOCK_BOOTTIME), time.time)
     logs = offline.logs_path(config.database)
@@ -122,7 +124,7 @@ class _Running:
         farm = Farm(rules_of(config), lineage=loaded.lineage, now_s=clocks.farm_s())
         loaded.put_into(farm)
         turns = Turns(farm, loaded.turn)
-        self.master = Master(clocks, notifier, retention_s=config.retention)
+        self.master = Master(clocks, notifier, Garbage(), retention_s=config.retention)
         live, watchers, callers = LiveFarm(farm, turns.told), Watchers(), Callers()
         self.cycle = Cycle(
             store,

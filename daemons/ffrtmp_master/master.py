@@ -15,6 +15,7 @@ from ffrtmp.service import Notifier
 
 from .cycle import Clocks, Cycle
 from .desk import Desk
+from .garbage import Garbage
 
 T = TypeVar("T")
 
@@ -29,10 +30,11 @@ class Master:
     cycle: Cycle
     desk: Desk
 
-    def __init__(self, clocks: Clocks, notifier: Notifier, *, retention_s: float) -> None:
+    def __init__(self, clocks: Clocks, notifier: Notifier, garbage: Garbage, *, retention_s: float) -> None:
         """`cycle` and `desk` are given afterwards: they are made with its shell."""
         self.clocks = clocks
         self.notifier = notifier
+        self.garbage = garbage
         self.retention_s = retention_s
         self._wake = asyncio.Event()
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="store")
@@ -76,13 +78,14 @@ class Master:
         self._wake.clear()
 
     async def _chores(self) -> None:
-        """Retire old jobs in slices; forget expired tickets; say how things stand."""
+        """Retire old jobs in slices; forget expired tickets; look for garbage; say how things stand."""
         retire_s = self.clocks.farm_s() + min(RETIRE_EVERY_S, self.retention_s)
         while True:
             await asyncio.sleep(STATUS_EVERY_S)
             if not self.desk.callers.refusing:
                 self.notifier.status(self._status())
             self.desk.tickets.sweep(self.clocks.wall_s())
+            self.garbage.look()
             if self.clocks.farm_s() < retire_s:
                 continue
             more = await self.cycle.retire(self.retention_s)
