@@ -36,6 +36,17 @@ def test_p9_an_address_is_free_after_the_silence_that_makes_a_node_lost_and_no_s
 
 
 @both_ways
+def test_p9_who_waits_for_an_address_is_let_in_when_its_node_gives_no_sign(one, other):
+    stage = Stage()
+    holder, newcomer = stage.node(one, address="10.1.1.1"), stage.node(other, hello=False, address="10.1.1.1")
+    holder.leave()
+    stage.turn(newcomer.hello_event())
+    effects = stage.turn(ev.NewcomerDue(one))
+    assert [e.node for e in effects if isinstance(e, fx.SendWelcome)] == [other]
+    assert stage.world.in_contact(one) is None
+
+
+@both_ways
 def test_p9_who_wants_an_address_that_is_taken_is_told_whose_it_is(one, other):
     stage = Stage()
     holder, newcomer = stage.node(one, address="10.1.1.1"), stage.node(other, hello=False, address="10.1.1.1")

@@ -410,9 +410,9 @@ def test_a_job_that_is_being_canceled_cannot_be_released(lost):
     a = stage.node("a")
     a.obeys = False
     job = stage.submit()
+    stage.cancel(job)
     if lost:
         stage.lose(a)
-    stage.cancel(job)
     assert stage.resume(job).status == 409
     assert stage.state(job) is State.CANCELING and all(each.given_up for each in stage.world.attempts_of(job))
 
