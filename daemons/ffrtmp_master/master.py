@@ -49,6 +49,7 @@ class Master:
         """Turns, until `stop`. Raises StoreBroken when nothing can be promised any more."""
         logs = asyncio.create_task(self.cycle.ship_logs(), name="logs")
         chores = asyncio.create_task(self._chores(), name="chores")
+        self._wake.set()  # for the first turn: nobody is served before it
         try:
             while not self.cycle.stopping:
                 await self._pause()
