@@ -46,7 +46,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "the curious": ("why", "unstorable", "plot waiting", "plot fidget", "plot nobody"),
     "plots of ends": ("plot publishing", "plot publishing", "plot between", "plot handed out", "plot planned end"),
     "plots of holds": ("plot paused", "plot paused", "plot comes back", "plot crowded"),
-    "plots of losses": ("plot comes back", "plot comes back", "plot publishing", "plot paused"),
+    "plots of losses": ("plot comes back", "plot comes back", "plot publishing", "plot paused", "plot too late"),
     "plots of leases": ("plot lease", "plot lease", "plot target", "plot target"),
     "plots of backups": ("plot put back", "plot put back", "plot twice adopted", "plot twice adopted"),
     "master's copies": ("copy master", "revert master"),

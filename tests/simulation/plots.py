@@ -7,37 +7,21 @@ yields how long it waits, in seconds, or the row of history that it waits for, a
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from simulation.media import FOREIGN
+from simulation import plots_of_hosts
 from simulation.network import Weather
+from simulation.plotting import AWAY, ENDS, ORDERS, Plot, Until, ask, away, end_of, host_of, put_there, strike
 from simulation.strays import early_end, lease_of_target
 
 from ffrtmp.farm import effects as fx
-from ffrtmp.farm import events as ev
 from ffrtmp.farm.job import Queue
-from ffrtmp_master.submit import complete
-from ffrtmp_master.turn import Input
 
 if TYPE_CHECKING:
-    from simulation.host import Host
     from simulation.world import World
 
     from ffrtmp.farm.effects import Effect
-
-
-@dataclass(frozen=True)
-class Until:
-    """Go on at the next row of one of these kinds, of this job where one is named; or for good without one."""
-
-    kinds: tuple[str, ...]
-    job: int = 0
-    within_s: float = 20.0
-
-
-Plot = Generator[float | Until, fx.Record | None, None]
 
 
 class Plots:
@@ -98,82 +82,6 @@ class Plots:
             self.under_way -= 1
 
 
-# ---- what a plot may do ------------------------------------------------------------------------------------------
-
-
-def _ask(world: World, what: str, job: int) -> None:
-    world.users.of_number(what, job)
-
-
-def _host(world: World, row: fx.Record) -> Host | None:
-    return world.hosts.get(row.node)
-
-
-def _away(world: World, host: Host, how: str, seconds: float) -> None:
-    """A host is out of reach for a while."""
-    world.tell(lambda: f"a plot: {host.name}: {how} for {seconds:.1f} s")
-    if how == "part":
-        world.network.part(host.key, seconds, seconds)
-    elif how == "part up":
-        world.network.part(host.key, seconds, 0.0)
-    elif how == "part down":
-        world.network.part(host.key, 0.0, seconds)
-    elif how in ("freeze host", "freeze agent"):
-        host.freeze(seconds, all_of_it=how == "freeze host")
-    else:
-        (host.power_cut if how == "power cut" else host.kill)()
-        world.time.after(seconds, host.start)
-
-
-AWAY = ("part", "part", "part up", "part down", "freeze host", "freeze agent", "power cut", "kill agent")
-ENDS = ("failed", "wrong", "late", "")
-ORDERS = ("cancel", "pause", "resume", "update", "stop")
-
-
-def _end(world: World, row: fx.Record, how: str) -> None:
-    """The engine of an attempt ends; or (`continue`) somebody lets it go on who is none of ours, and it comes to its end."""
-    host = _host(world, row)
-    for directory in host.running() if host is not None else ():
-        engine = directory.engine
-        if (directory.assign.job, directory.assign.attempt) != (row.job, row.attempt) or engine is None:
-            continue
-        world.tell(lambda: f"a plot: the engine of {row.job}.{row.attempt} ends: {how or 'without a word'}")
-        if how != "continue":
-            engine.end(how)
-        elif engine.state == "paused":
-            engine.needs_s = engine.done_s
-            engine.start()
-
-
-def _strike(world: World, chance: random.Random, row: fx.Record) -> None:
-    """One of all the things that can befall an attempt."""
-    host = _host(world, row)
-    how = chance.choice((*AWAY, *ENDS, *ENDS, *ORDERS, "continue", "continue", "kill master", "remove"))
-    seconds = chance.choice((1.0, 10.0, 20.0)) * chance.uniform(0.5, 1.5)
-    if how in AWAY:
-        if host is not None:
-            _away(world, host, how, seconds)
-    elif how in ORDERS:
-        _ask(world, how, row.job)
-    elif how == "kill master":
-        world.master.crash(power=chance.random() < 0.3)
-    elif how == "remove":
-        if host is not None:
-            world.users.of_node("remove", host.name, chance)
-    else:
-        _end(world, row, how)
-
-
-def _put_there(world: World, number: int) -> None:
-    """Somebody puts a file of his own at the place of a job's output, where nothing stands yet."""
-    job = next((job for job in world.users.accepted.values() if job.number == number), None)
-    output = complete(job.spec, number).output if job is not None else None
-    if output is not None and output.relative not in world.media.root(output.root_id).outputs:
-        world.tell(lambda: f"a plot: somebody puts a file at {output.relative}")
-        world.count("foreign file")
-        world.media.root(output.root_id).outputs[output.relative] = FOREIGN
-
-
 # ---- plots -------------------------------------------------------------------------------------------------------
 
 
@@ -181,22 +89,22 @@ def _publishing(world: World, chance: random.Random) -> Plot:
     """The holder of a grant is struck before, at or after its rename; and whoever settles for it, too."""
     world.users.submit(chance)
     row = yield Until(("granted",))
-    host = _host(world, row) if row is not None else None
+    host = host_of(world, row) if row is not None else None
     if row is None or host is None:
         return
     yield chance.choice((0.0, 0.1, 0.4)) * chance.random()
-    _away(world, host, chance.choice(AWAY), chance.uniform(8.0, 40.0))
+    away(world, host, chance.choice(AWAY), chance.uniform(8.0, 40.0))
     if chance.random() < 0.3:
-        _put_there(world, row.job)
+        put_there(world, row.job)
     for what in chance.sample(ORDERS, 2):
         yield chance.choice((2.0, 2.0, 8.0)) * chance.random()
-        _ask(world, what, row.job)
+        ask(world, what, row.job)
     helper = yield Until(("settling",), row.job, 40.0)
     if helper is None or chance.random() < 0.5:
         return
     world.network.parted.pop(host.key, None)
-    if (other := _host(world, helper)) is not None and chance.random() < 0.6:
-        _away(world, other, chance.choice((*AWAY, "part up", "part up")), chance.uniform(2.0, 20.0))
+    if (other := host_of(world, helper)) is not None and chance.random() < 0.6:
+        away(world, other, chance.choice((*AWAY, "part up", "part up")), chance.uniform(2.0, 20.0))
     host.do(host.start)
 
 
@@ -207,7 +115,7 @@ def _paused(world: World, chance: random.Random) -> Plot:
     if row is None:
         return
     yield chance.random()
-    _ask(world, "pause", row.job)
+    ask(world, "pause", row.job)
     row = yield Until(("paused", "pausing") if chance.random() < 0.2 else ("paused",), row.job)
     if row is None:
         return
@@ -218,21 +126,21 @@ def _paused(world: World, chance: random.Random) -> Plot:
     if chance.random() < 0.25:
         yield from _continued(world, chance, row)
         return
-    _strike(world, chance, row)
+    strike(world, chance, row)
     yield 3.0 * chance.random()
-    _ask(world, chance.choice(("resume", "cancel", "update")), row.job)
+    ask(world, chance.choice(("resume", "cancel", "update")), row.job)
 
 
 def _continued(world: World, chance: random.Random, row: fx.Record) -> Plot:
     """Somebody lets its engine go on behind our back, and its output is done while all think that it stands."""
-    _end(world, row, "continue")
+    end_of(world, row, "continue")
     granted = yield Until(("granted",), row.job)
-    host = _host(world, row)
+    host = host_of(world, row)
     if granted is None or host is None or chance.random() < 0.3:
         return
-    _away(world, host, chance.choice(AWAY), chance.uniform(8.0, 30.0))
+    away(world, host, chance.choice(AWAY), chance.uniform(8.0, 30.0))
     if (yield Until(("node_lost",), row.job, 15.0)) is not None:
-        _ask(world, chance.choice(("resume", "resume", "cancel")), row.job)
+        ask(world, chance.choice(("resume", "resume", "cancel")), row.job)
 
 
 def _resumed(world: World, chance: random.Random, row: fx.Record) -> Plot:
@@ -240,67 +148,83 @@ def _resumed(world: World, chance: random.Random, row: fx.Record) -> Plot:
     if chance.random() < 0.5:
         world.users.crowd(chance, 4, wide=False)
         yield chance.random()
-    _ask(world, "resume", row.job)
+    ask(world, "resume", row.job)
     again = yield Until(("resuming",), row.job)
     if again is not None:
         yield chance.choice((0.0, 0.1, 1.0)) * chance.random()
         if chance.random() < 0.5:
-            _ask(world, chance.choice(("cancel", "pause", "pause", "update")), row.job)
+            ask(world, chance.choice(("cancel", "pause", "pause", "update")), row.job)
             yield 0.1 * chance.random()
-            _ask(world, chance.choice(("resume", "resume", "cancel")), row.job)
+            ask(world, chance.choice(("resume", "resume", "cancel")), row.job)
         elif chance.random() < 0.3:
-            _end(world, again, chance.choice(ENDS))
+            end_of(world, again, chance.choice(ENDS))
         else:
-            _strike(world, chance, again)
+            strike(world, chance, again)
 
 
 def _comes_back(world: World, chance: random.Random) -> Plot:
     """A node is lost with an attempt, another attempt takes its place, and then the first is back; or never is."""
     world.users.submit(chance)
     row = yield Until(("running",))
-    host = _host(world, row) if row is not None else None
+    host = host_of(world, row) if row is not None else None
     if row is None or host is None:
         return
     stands = chance.random() < 0.6
     if stands:
-        _ask(world, "pause", row.job)
+        ask(world, "pause", row.job)
         yield Until(("paused",), row.job)
-    _away(world, host, chance.choice(("part", "part", "freeze agent")), chance.uniform(8.0, 30.0))
+    away(world, host, chance.choice(("part", "part", "freeze agent")), chance.uniform(8.0, 30.0))
     lost = yield Until(("node_lost",), row.job, 15.0)
     if lost is None:
         return
     if stands:
         yield 2.0 * chance.random()
-        _ask(world, "resume", row.job)
+        ask(world, "resume", row.job)
     yield from _successor(world, chance, row)
+
+
+def _too_late(world: World, chance: random.Random) -> Plot:
+    """A node comes to what it was offered when the attempt before has published: it refuses, and nobody waits for that."""
+    world.users.submit(chance)
+    row = yield Until(("running",))
+    host = host_of(world, row) if row is not None else None
+    if row is None or host is None:
+        return
+    away(world, host, "part", 20.0)
+    end_of(world, row, "verified")
+    second = yield Until(("assigned",), row.job, 15.0)
+    other = host_of(world, second) if second is not None else None
+    if other is not None:
+        away(world, other, "freeze agent", chance.uniform(3.0, 5.0))
+        world.network.parted.pop(host.key, None)
 
 
 def _successor(world: World, chance: random.Random, row: fx.Record) -> Plot:
     """What befalls the attempt that takes the place of one on a lost node."""
     if chance.random() < 0.2:
-        _ask(world, chance.choice(ORDERS), row.job)
+        ask(world, chance.choice(ORDERS), row.job)
     early = chance.random() < 0.25
     second = yield Until(("assigned",) if early else ("running",), row.job, 15.0)
     if second is None:
         return
-    first, host = _host(world, row), _host(world, second)
+    first, host = host_of(world, row), host_of(world, second)
     if early and host is not None:
-        _away(world, host, "freeze agent", 4.0)  # it takes it in time, or just not any more
+        away(world, host, "freeze agent", 4.0)  # it takes it in time, or just not any more
     else:
         yield chance.random()
     end = "stay" if early else chance.choice((*ENDS, "failed", "failed", "late", "late", "strike", "stay"))
     if end == "strike":
-        _strike(world, chance, second)
+        strike(world, chance, second)
     elif end != "stay":
-        _end(world, second, end)
+        end_of(world, second, end)
     if first is not None and (early or end == "failed"):
         yield 0.5 * chance.random()
         world.network.parted.pop(first.key, None)  # it is back just now
     yield 5.0 * chance.random()
     if chance.random() < 0.2:
         world.users.of_node("remove", row.node, chance)
-    elif chance.random() < 0.3 and (host := _host(world, row)) is not None:
-        _away(world, host, "power cut", chance.uniform(1.0, 20.0))
+    elif chance.random() < 0.3 and (host := host_of(world, row)) is not None:
+        away(world, host, "power cut", chance.uniform(1.0, 20.0))
 
 
 def _handed_out(world: World, chance: random.Random) -> Plot:
@@ -310,15 +234,15 @@ def _handed_out(world: World, chance: random.Random) -> Plot:
     if row is None:
         return
     yield chance.choice((0.0, 0.0, 0.2)) * chance.random()
-    _strike(world, chance, row)
-    _ask(world, chance.choice(ORDERS), row.job)
+    strike(world, chance, row)
+    ask(world, chance.choice(ORDERS), row.job)
 
 
 def _early(world: World, chance: random.Random) -> Plot:
     """An attempt is said to have ended by an agent that never said that it began it."""
     world.users.submit(chance)
     row = yield Until(("assigned",))
-    host = _host(world, row) if row is not None else None
+    host = host_of(world, row) if row is not None else None
     if host is not None:
         early_end(world, host, chance)
 
@@ -327,7 +251,7 @@ def _planned_end(world: World, chance: random.Random) -> Plot:
     """A live job, which holds a lease on its target, is to end; its node goes before, or never takes it."""
     world.users.submit(chance, "live")
     row = yield Until(("assigned",) if chance.random() < 0.4 else ("running",))
-    host = _host(world, row) if row is not None else None
+    host = host_of(world, row) if row is not None else None
     if row is None or host is None:
         return
     if chance.random() < 0.5:
@@ -336,39 +260,39 @@ def _planned_end(world: World, chance: random.Random) -> Plot:
         yield chance.random()
     how, seconds = chance.choice(AWAY), chance.uniform(2.0, 25.0)
     if chance.random() < 0.5:
-        _away(world, host, how, seconds)
-        _ask(world, chance.choice(("stop", "stop", "pause", "cancel")), row.job)
+        away(world, host, how, seconds)
+        ask(world, chance.choice(("stop", "stop", "pause", "cancel")), row.job)
     else:
-        _ask(world, "stop", row.job)
+        ask(world, "stop", row.job)
         yield chance.random()
-        _away(world, host, how, seconds)
+        away(world, host, how, seconds)
     if chance.random() < 0.3 and (yield Until(("node_lost",), row.job, 15.0)) is not None:
-        _ask(world, chance.choice(ORDERS), row.job)
+        ask(world, chance.choice(ORDERS), row.job)
     elif chance.random() < 0.6:
         second = yield Until(("running",), row.job, 15.0)
-        if second is not None and (other := _host(world, second)) is not None:
+        if second is not None and (other := host_of(world, second)) is not None:
             lease_of_target(world, other, row.job)
             yield 5.0 * chance.random()
-            _end(world, second, chance.choice(("wrong", "failed", "completed")))
+            end_of(world, second, chance.choice(("wrong", "failed", "completed")))
     yield 10.0 * chance.random()
-    _ask(world, chance.choice(ORDERS), row.job)
+    ask(world, chance.choice(ORDERS), row.job)
 
 
 def _target(world: World, chance: random.Random) -> Plot:
     """A node is lost with a live job's lease on its target; the next attempt asks for that, or ends, before it is over."""
     world.users.submit(chance, "live")
     row = yield Until(("running",))
-    host = _host(world, row) if row is not None else None
+    host = host_of(world, row) if row is not None else None
     if row is None or host is None:
         return
     lease_of_target(world, host, row.job)
     yield Until(("granted",), row.job, 5.0)
-    _away(world, host, "part", chance.uniform(8.0, 20.0))
+    away(world, host, "part", chance.uniform(8.0, 20.0))
     second = yield Until(("running",), row.job, 15.0)
-    other = _host(world, second) if second is not None else None
+    other = host_of(world, second) if second is not None else None
     if second is not None and other is not None:
         lease_of_target(world, other, row.job)
-        _end(world, second, chance.choice(("wrong", "completed", "continue")))
+        end_of(world, second, chance.choice(("completed", "completed", "continue")))
 
 
 def _between(world: World, chance: random.Random) -> Plot:
@@ -379,12 +303,12 @@ def _between(world: World, chance: random.Random) -> Plot:
         return
     yield chance.random()
     if chance.random() < 0.3:
-        _ask(world, "pause", row.job)
-    _end(world, row, "failed")
+        ask(world, "pause", row.job)
+    end_of(world, row, "failed")
     row = yield Until(("failed",), row.job)
     for _ in range(3):
         if row is not None:
-            _ask(world, chance.choice(("pause", "pause", "cancel", "update", "resume", "resume")), row.job)
+            ask(world, chance.choice(("pause", "pause", "cancel", "update", "resume", "resume")), row.job)
             yield chance.random()
 
 
@@ -397,7 +321,7 @@ def _waiting(world: World, chance: random.Random) -> Plot:
     for _ in range(4):
         yield 0.5 * chance.random()
         if row is not None:
-            _ask(world, chance.choice(("pause", "pause", "resume", "update", "cancel")), row.job)
+            ask(world, chance.choice(("pause", "pause", "resume", "update", "cancel")), row.job)
     world.users.of_queue(queue, paused=False)
 
 
@@ -406,17 +330,17 @@ def _crowded(world: World, chance: random.Random) -> Plot:
     world.users.crowd(chance, 6, wide=True)
     row = yield Until(("running",))
     if row is not None and chance.random() < 0.5:
-        _ask(world, "pause", row.job)
+        ask(world, "pause", row.job)
         row = yield Until(("paused",), row.job)
     for _ in range(6):
         yield 2.0 * chance.random()
         world.users.crowd(chance, 3, wide=False)
         if row is not None and chance.random() < 0.3:
-            _ask(world, "resume", row.job)
+            ask(world, "resume", row.job)
     kept = yield Until(("reserved",))
     if kept is not None:
         yield 2.0 * chance.random()
-        _strike(world, chance, kept)
+        strike(world, chance, kept)
 
 
 def _fidget(world: World, chance: random.Random) -> Plot:
@@ -427,10 +351,10 @@ def _fidget(world: World, chance: random.Random) -> Plot:
         return
     yield 0.5
     for _ in range(70):
-        _ask(world, "pause", row.job + 1)
-        _ask(world, "resume", row.job + 1)
+        ask(world, "pause", row.job + 1)
+        ask(world, "resume", row.job + 1)
     yield 1.0
-    _ask(world, "cancel", row.job)
+    ask(world, "cancel", row.job)
 
 
 def _put_back(world: World, chance: random.Random) -> Plot:
@@ -446,14 +370,14 @@ def _put_back(world: World, chance: random.Random) -> Plot:
     row = yield Until(chance.choice((("granted",), ("granted",), ("running",), ("completed",), ("node_lost",))), job)
     if row is None:
         return
-    host = _host(world, row)
+    host = host_of(world, row)
     yield chance.choice((0.0, 0.1, 0.8)) * chance.random()
     if host is not None and chance.random() < 0.6:
-        _away(world, host, chance.choice(("freeze agent", "freeze host", "part")), chance.uniform(2.0, 12.0))
+        away(world, host, chance.choice(("freeze agent", "freeze host", "part")), chance.uniform(2.0, 12.0))
     world.put_backup_back()
     for _ in range(2):
         yield 1.0 + 2.0 * chance.random()
-        _ask(world, chance.choice(("cancel", "cancel", "pause", "update")), row.job)
+        ask(world, chance.choice(("cancel", "cancel", "pause", "update")), row.job)
 
 
 def _twice_adopted(world: World, chance: random.Random) -> Plot:
@@ -462,123 +386,35 @@ def _twice_adopted(world: World, chance: random.Random) -> Plot:
     yield 0.5
     world.users.submit(chance)
     row = yield Until(("running",))
-    host = _host(world, row) if row is not None else None
+    host = host_of(world, row) if row is not None else None
     if row is None or host is None:
         return
-    if chance.random() < 0.3:
-        _ask(world, "pause", row.job)
+    if chance.random() < 0.25:
+        ask(world, "pause", row.job)
         moment = Until(("paused",), row.job)
-    elif chance.random() < 0.4:
+    elif chance.random() < 0.3:
         moment = Until((chance.choice(("granted", "granted", "completed", "failed")),), row.job)
     else:
-        _away(world, host, "part", chance.uniform(8.0, 16.0))
+        away(world, host, "part", chance.uniform(8.0, 16.0))
         moment = Until(("running",), row.job)
-    if (yield moment) is None:
+    second = yield moment
+    other = host_of(world, second) if second is not None else None
+    if other is None:
         return
+    if other is not host and chance.random() < 0.6:
+        world.network.parted.pop(host.key, None)  # the older attempt is offered first
+        away(world, other, "part", 4.0)
     yield chance.choice((0.1, 1.0)) * chance.random()
     if chance.random() < 0.5:
         world.network.weather = Weather(lost=0.3, delay_s=0.5)
     world.put_backup_back()
 
 
-def _address(world: World, chance: random.Random) -> Plot:
-    """A host is given the address of another, which may be well, silent, or on its way back; and gets its own again."""
-    names = chance.sample(world.names, 2)
-    mover, holder = (world.hosts[name] for name in names)
-    if chance.random() < 0.6:
-        _away(world, holder, chance.choice(AWAY), chance.uniform(1.0, 20.0))
-    world.tell(lambda: f"a plot: {mover.name} gets the address of {holder.name}")
-    if chance.random() < 0.3:
-        holder.stop()
-        world.time.after(chance.uniform(10.0, 20.0), holder.start)
-    mover.move(holder.address)
-    if chance.random() < 0.5:
-        yield 0.5 + chance.random()
-        world.network.break_all(holder.key)
-    yield 3.0 * chance.random()
-    if chance.random() < 0.5:
-        _away(world, mover, chance.choice(AWAY), chance.uniform(0.5, 5.0))
-    if chance.random() < 0.4:
-        _away(world, holder, "kill agent", chance.uniform(0.1, 2.0))
-    yield 10.0 * chance.random()
-    mover.move("")
-    mover.do(mover.start)
-
-
-def _lease(world: World, chance: random.Random) -> Plot:
-    """A host with a strict job is out of reach in two ways at once: its agent stands still with answers on their way, and
-    goes on behind a wire that is parted."""
-    kind = chance.choice(("strict", "strict live", "strict live"))
-    world.users.submit(chance, kind)
-    row = yield Until(("running",))
-    host = _host(world, row) if row is not None else None
-    if row is None or host is None:
-        return
-    world.network.weather = Weather(delay_s=chance.choice((0.01, 1.0, 3.0)))
-    yield 3.0 * chance.random()
-    lost_s = world.rules.lost_after_s if kind == "strict" else world.rules.lost_after_live_s
-    if chance.random() < 0.7:
-        _away(world, host, "freeze agent", lost_s * chance.uniform(0.1, 1.0))
-    _away(world, host, chance.choice(("part", "part", "part up", "part down")), lost_s * chance.uniform(1.5, 4.0))
-    yield 2.0 * lost_s
-    world.network.weather = Weather()
-
-
-def _last_word(world: World, chance: random.Random) -> Plot:
-    """An agent dies and is there again at once, while what it said last is on its way and the master writes."""
-    host = world.hosts[chance.choice(world.names)]
-    world.network.weather, world.master.slow_s = Weather(delay_s=1.0), 1.0
-    for _ in range(3):
-        yield 0.5 + chance.random()
-        world.users.submit(chance)
-        host.kill()
-        yield 0.1 * chance.random()
-        host.do(host.start)
-    yield 2.0
-    world.network.weather, world.master.slow_s = Weather(), 0.002
-
-
-def _removed(world: World, chance: random.Random) -> Plot:
-    """An operator removes a node at the moment at which its agent says Hello, or has been called lost."""
-    host = world.hosts[chance.choice(world.names)]
-    world.master.slow_s = 0.3
-    if chance.random() < 0.5:
-        host.stop()
-    else:
-        host.kill()
-    if chance.random() < 0.3:
-        yield 8.0 * chance.random()
-    host.start()
-    yield 0.02 * chance.random()
-    if chance.random() < 0.5:
-        world.users.of_node("remove", host.name, chance)
-    else:
-        number = host.name
-        world.checks.loose.add(number)
-        world.users.ask(f"remove {number} if it is gone", lambda n: Input(ev.RemoveNode(n, number)))
-    yield 1.0
-    world.master.slow_s = 0.002
-
-
-def _nobody(world: World, chance: random.Random) -> Plot:
-    """All nodes are removed under work that waits, and come again."""
-    world.users.submit(chance)
-    world.users.alike(chance, 2)
-    yield Until(("queued",))
-    for name in world.names:
-        world.users.of_node("remove", name, chance)
-    yield 1.0
-    world.users.why()
-    yield 3.0 * chance.random()
-    for name in world.names:
-        world.users.of_node("add", name, chance)
-        world.time.after(1.0, world.hosts[name].start)
-
-
 PLOTS: dict[str, Callable[[World, random.Random], Plot]] = {
     "plot publishing": _publishing,
     "plot paused": _paused,
     "plot comes back": _comes_back,
+    "plot too late": _too_late,
     "plot handed out": _handed_out,
     "plot early": _early,
     "plot planned end": _planned_end,
@@ -589,9 +425,9 @@ PLOTS: dict[str, Callable[[World, random.Random], Plot]] = {
     "plot fidget": _fidget,
     "plot put back": _put_back,
     "plot twice adopted": _twice_adopted,
-    "plot address": _address,
-    "plot removed": _removed,
-    "plot last word": _last_word,
-    "plot lease": _lease,
-    "plot nobody": _nobody,
+    "plot address": plots_of_hosts.address,
+    "plot removed": plots_of_hosts.removed,
+    "plot last word": plots_of_hosts.last_word,
+    "plot lease": plots_of_hosts.lease,
+    "plot nobody": plots_of_hosts.nobody,
 }

@@ -38,6 +38,9 @@ def stray(world: World, host: Host, chance: random.Random) -> None:
 def _not_its(world: World, host: Host, chance: random.Random) -> tuple[str, int]:
     """An attempt of another node, of none, or of a number that was never given."""
     others = [identity for identity, node in world.checks.attempts.items() if node != host.name]
+    there = [(a.uuid, a.number) for a in world.checks.mirror.attempts.values() if a.node != host.name]
+    if there and chance.random() < 0.4:
+        return chance.choice(there)
     if not others or chance.random() < 0.2:
         return world.users.fresh_uuid(), 1
     uuid, number = chance.choice(others[-8:])
