@@ -97,7 +97,7 @@ def a_grant_is_asked_for_again_given_back_and_used(farm: Farm) -> None:
     a.request(job, request)
     grant = farm.stage.grant(job)
     farm.again()
-    a.request(job, request)
+    assert any(isinstance(e, fx.SendGrant) for e in a.request(job, request))
     kept = farm.stage.grant(job)
     assert grant is not None and kept is not None and kept.request == request
     local = a.local(job)
@@ -214,6 +214,28 @@ def an_offer_is_refused_left_and_taken(farm: Farm) -> None:
     attempt = farm.stage.attempt(job)
     farm.stage.turn(ev.Refused(*a._at(), attempt.uuid, attempt.number, "no room", BROKEN))
     assert farm.stage.state(job) is State.RETRYING
+
+
+@story
+def an_acceptance_that_was_lost_with_the_master_is_told_by_the_next_hello(farm: Farm) -> None:
+    a = farm.node(0)
+    a.accepts = False
+    job = farm.submit()
+    a._accepted(farm.stage.attempt(job))
+    farm.stage.mail.clear()
+    farm.again()
+    assert farm.stage.state(job) is State.RUNNING
+    assert any(row.kind == "running" for row in farm.stage.history.rows)
+
+
+@story
+def an_attempt_that_is_there_is_offered_again(farm: Farm) -> None:
+    a = farm.node(0)
+    job = farm.submit()
+    farm.again()
+    local = a.local(job)
+    answers = a.say(ev.Adopt(*a._at(), local.uuid, job, local.number, terms()))
+    assert any(isinstance(e, fx.SendOrder) for e in answers)
 
 
 @story
