@@ -344,11 +344,11 @@ class Session:
             return self._discard(local)
         if local is None or local.step is not Step.RUNNING:
             return []
-        local.want = message.want
+        before, local.want = local.want, message.want
         if message.want == "stop":
             return [Control(key, "stop")]
-        if message.want == "pause" and local.stage != "paused":
-            return [Control(key, "pause")]
+        if message.want == "pause" and (local.stage != "paused" or before == "run"):
+            return [Control(key, "pause")]  # one that was told to go on may do so already, and was not seen to
         if message.want == "run" and local.stage == "paused":
             return [Control(key, "resume")]
         return []

@@ -261,6 +261,7 @@ def test_pause_and_resume_reach_the_runner_and_only_where_it_is_otherwise(sessio
     assert said(session.seen_stage(KEY, "paused", 0.3), wire.Heartbeat), "it is told at once"
     assert session.receive(order("pause"), 0.4) == []
     assert session.receive(order("run"), 0.5) == [do.Control(KEY, "resume")]
+    assert session.receive(order("pause"), 0.6) == [do.Control(KEY, "pause")], "it may run by now"
 
 
 # ---- publishing --------------------------------------------------------------------------------------------------

@@ -181,8 +181,10 @@ class Agent:
                 self.world.network.say(self.link, message)
             case do.Create(assign):
                 self._create(assign)
+            case do.Control(key, "stop"):
+                self.host.after(self.chance.uniform(0.0, 0.2), lambda: self._control(key, "stop"))
             case do.Control(key, what):
-                self.host.after(self.chance.uniform(0.0, 0.2), lambda: self._control(key, what))
+                self._control(key, what)  # signals
             case do.Clean(key):
                 self._discard(key)
             case do.Publish(key, _request, until_s):
