@@ -3,7 +3,8 @@
 One real master, as its own process; agents in a few processes, each of them the real `Session` on a real encrypted
 connection, whose jobs take `--job-s` seconds and do nothing; one client that lists, shows and submits meanwhile, so that
 as many jobs go on waiting. Prints one line a figure, and ends with status 1 where a bound is broken: memory that grows, a
-heartbeat answered later than one interval, calls whose 99th percentile is 200 ms or more.
+heartbeat answered later than one interval, calls whose 99th percentile is 200 ms or more. Prints also for how much of the time
+the master's loop was ready to go on and no processor was free: what it could not help.
 
 A heartbeat is timed from its sending to the look of the agent that finds the answer. The generators are `nice`, and count
 their own late looks: where those are long, the machine was too small for both. `--profile FILE` has the master write where
@@ -318,11 +319,11 @@ def run(asked: Asked, folder: Path) -> bool:
             workers.append(spawn.Process(target=use, args=(folder / "s", newest, jobs_a_s, end, calls)))
             workers[-1].start()
             began.set()
-            memory, cpu = watch(master, asked.seconds)
+            memory, cpu, kept_waiting = watch(master, asked.seconds)
             waiting = _waiting(client)
             end.set()
             counted = [out.get(timeout=60) for _ in shares]
-            return report(asked, counted, calls.get(timeout=60), memory, cpu, waiting)
+            return report(asked, counted, calls.get(timeout=60), memory, (cpu, kept_waiting), waiting)
         finally:
             end.set()
             for worker in workers:
@@ -349,16 +350,23 @@ def _waiting(client: Client) -> int:
     return sum(int(queue["waiting"]) for queue in client.call("queues", "GET", "/v1/queues")["items"])
 
 
-def watch(master: psutil.Process, seconds: float) -> tuple[list[int], float]:
-    """The master's memory, once a second, and the share of one core that it used."""
+def watch(master: psutil.Process, seconds: float) -> tuple[list[int], float, float]:
+    """The master's memory, once a second; the share of one core that it used; the share of time its loop waited for one."""
     memory, began_s = [], time.monotonic()
-    before = master.cpu_times()
+    before, waited_s = master.cpu_times(), _waited_s(master)
     while time.monotonic() - began_s < seconds:
         memory.append(master.memory_info().rss)
         time.sleep(1.0)
     after = master.cpu_times()
     used_s = after.user + after.system - before.user - before.system
-    return memory, used_s / (time.monotonic() - began_s)
+    took_s = time.monotonic() - began_s
+    return memory, used_s / took_s, (_waited_s(master) - waited_s) / took_s
+
+
+def _waited_s(master: psutil.Process) -> float:
+    """How long the main thread has been ready to run while no processor was free; not a number where no kernel says it."""
+    account = Path(f"/proc/{master.pid}/task/{master.pid}/schedstat")
+    return int(account.read_text().split()[1]) / 1e9 if account.exists() else float("nan")
 
 
 def report(
@@ -366,7 +374,7 @@ def report(
     counted: Sequence[Counted],
     calls: dict[str, list[float]],
     memory: Sequence[int],
-    cpu: float,
+    shares: tuple[float, float],
     waiting: int,
 ) -> bool:
     """Print the figures; whether all bounds were kept."""
@@ -378,7 +386,8 @@ def report(
     samples = [memory[int(n * (len(memory) - 1) / (SAMPLES - 1))] >> 20 for n in range(SAMPLES)]
     print(f"jobs: {done} done, {done / asked.seconds:.0f} a second, {waiting} waiting at the end")
     print(
-        f"master: {cpu:.0%} of a core; load average of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+        f"master: {shares[0]:.0%} of a core, its loop waited for one {shares[1]:.0%} of the time;"
+        f" load average of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     )
     print(f"memory: {first >> 20} MiB at most in the first quarter, {last >> 20} MiB in the last; {samples}")
     print(
