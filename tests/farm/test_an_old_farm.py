@@ -333,6 +333,28 @@ def a_silent_life_gives_way_to_the_next(farm: Farm) -> None:
 
 
 @story
+def a_loss_that_was_none_is_taken_back_by_the_next_master_too(farm: Farm) -> None:
+    a = farm.node(0)
+    job = farm.submit()
+    farm.stage.lose(a)
+    farm.again()
+    assert farm.stage.job(job).lost == (farm.first + 1,)
+    a.back()
+    assert farm.stage.state(job) is State.RUNNING and farm.stage.job(job).lost == ()
+
+
+@story
+def a_node_is_back_over_another_connection_just_before_it_would_be_lost(farm: Farm) -> None:
+    a = farm.node(0)
+    farm.submit()
+    a.leave()
+    farm.stage.pass_s(3.5)
+    a.back()
+    farm.stage.pass_s(4.0)
+    assert a.session and not any(row.kind == "node_lost" for row in farm.stage.history.rows)
+
+
+@story
 def a_heartbeat_that_was_overtaken_misses_nothing(farm: Farm) -> None:
     a = farm.node(0)
     a.accepts = False

@@ -36,6 +36,18 @@ def test_p9_an_address_is_free_after_the_silence_that_makes_a_node_lost_and_no_s
 
 
 @both_ways
+def test_a_node_is_lost_at_its_time_whoever_waits_for_its_address(one, other):
+    stage = Stage(lost_after_s=15.0)
+    holder, newcomer = stage.node(one, address="10.1.1.1"), stage.node(other, hello=False, address="10.1.1.1")
+    newcomer.up = False
+    holder.leave()
+    stage.pass_s(10.0)
+    stage.turn(newcomer.hello_event())
+    stage.pass_s(6.5)
+    assert stage.world.in_contact(one) is None
+
+
+@both_ways
 def test_p9_who_waits_for_an_address_is_let_in_when_its_node_gives_no_sign(one, other):
     stage = Stage()
     holder, newcomer = stage.node(one, address="10.1.1.1"), stage.node(other, hello=False, address="10.1.1.1")

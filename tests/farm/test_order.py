@@ -477,3 +477,19 @@ def test_very_many_jobs_are_handed_out_in_one_turn_up_to_its_bound():
 
 def test_no_job_waits_in_a_lane_that_is_not_there():
     assert Lanes(lambda _number: None).waiting((Queue.LIVE, Priority.LOW, terms().requirements)) == 0
+
+
+def test_jobs_that_are_handed_out_in_one_turn_each_go_to_the_node_that_then_has_the_most_room():
+    stage = Stage()
+    hosts = [stage.node("a", hello=False), stage.node("b", replace(ROOM, cpu_milli=5000, slots=8), hello=False)]
+    stage.turn(ev.Submit(1, tuple(stage.new(terms(1000)) for _ in range(7))))
+    effects = stage.turn(*(host.hello_event() for host in hosts))
+    assert [effect.node for effect in effects if isinstance(effect, fx.SendAssign)] == [
+        "b",
+        "a",
+        "b",
+        "a",
+        "b",
+        "a",
+        "b",
+    ]
