@@ -166,10 +166,11 @@ class Checks:
                 identity = (attempt.uuid, attempt.number)
                 if not attempt.accepted:
                     self.epochs[identity] = self.restored
-                fresh = attempt.accepted or identity not in self.attempts or self.unknowing
+                again = self.unknowing or attempt.uuid in self.forgotten  # nothing tells of the numbers that it had
+                fresh = attempt.accepted or identity not in self.attempts or again
                 self._sure(fresh, lambda: f"P4: attempt {key} is handed out twice")  # noqa: B023
                 node = self.attempts.setdefault(identity, attempt.node)
-                if self.unknowing:
+                if again:
                     node = self.attempts[identity] = attempt.node
                 self._sure(node == attempt.node, lambda: f"attempt {key} was given twice: {node}, {attempt.node}")  # noqa: B023
 
@@ -246,8 +247,6 @@ class Checks:
             if uuid in self.ended and self.world.master.reader.job(number) is None:
                 self.history.states.pop(number, None)
                 self.forgotten.add(uuid)
-                for known in [each for each in self.attempts if each[0] == uuid]:
-                    del self.attempts[known]  # nor of its attempts: their numbers are given once more
 
     # ---- hosts ---------------------------------------------------------------------------------------------------
 
