@@ -72,7 +72,7 @@ mutants: $(INSTALLED) ## break the rules one small way at a time for SECONDS=600
 plants: $(INSTALLED) ## plant known bugs one by one and see that worlds of the simulator find each: FIRST=0 (ARGS="--worlds 2000")
 	@$(BIN)/python tools/plants.py $(if $(FIRST),--first $(FIRST)) $(ARGS)
 
-chaos: $(INSTALLED) media ## a farm on a network that breaks, as root: CHAOS=short or full, CHAOS_SEED=N repeats
+chaos: $(INSTALLED) media ## a farm on a network that breaks: CHAOS=short or full, CHAOS_SEED=N repeats
 	@tools/need.sh strace=strace mkfs.ext4=e2fsprogs mount=mount faketime=faketime
 	@CHAOS="$(CHAOS)" PYTHONPATH=tests $(BIN)/python -m chaos
 	@$(BIN)/pytest -q tests/chaos
